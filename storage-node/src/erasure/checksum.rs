@@ -6,11 +6,12 @@
 //! right bytes in the wrong place are found as well as wrong bytes:
 //!
 //! ```text
-//! crc = CRC32C(volume: u64 | blob: u128 | stripe: u32 | index: u8 | block: u32 | bytes of the block)
+//! CRC32C(volume: u64 | blob: u128 | stripe: u32 | index: u8 | block: u32 | bytes of the block)
 //! ```
 //!
 //! Integers are little-endian, 33 bytes in all; `block` counts from 0 in each fragment. CRC32C is
-//! that of RFC 3720 (iSCSI): polynomial 0x1EDC6F41, reflected, initial value and final XOR all ones.
+//! that of RFC 3720 (iSCSI): polynomial 0x1EDC6F41, reflected, initial value and final XOR all
+//! ones.
 
 use crc_fast::{CrcAlgorithm, Digest};
 

@@ -2,9 +2,9 @@
 
 use super::{FRAGMENT_ALIGNMENT, FRAGMENTS_MAX};
 
-/// Errors of [`Codec`](super::Codec). Only [`ErasureError::TooFewFragments`] depends on the state of
-/// the cluster: the caller fetches more fragments, or reports the stripe as lost. All others say that
-/// the caller's arguments do not belong together; repeating the call does not help.
+/// Errors of [`Codec`](super::Codec). Only [`ErasureError::TooFewFragments`] depends on the state
+/// of the cluster: the caller fetches more fragments, or reports the stripe as lost. All others
+/// say that the caller's arguments do not belong together; repeating the call does not help.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErasureError {

@@ -11,8 +11,8 @@ use reed_solomon_simd::engine::{DefaultEngine, Engine, utils};
 use super::field;
 use super::matrix::Matrix;
 
-/// Bytes of a fragment that are worked on before the next fragment: small enough that the columns of
-/// all fragments of a stripe stay in the first two levels of cache.
+/// Bytes of a fragment that are worked on before the next fragment: small enough that the columns
+/// of all fragments of a stripe stay in the first two levels of cache.
 pub(super) const COLUMN_BYTES: usize = 4096;
 
 /// The elements' grouping in a fragment: 32 low bytes, then 32 high bytes.

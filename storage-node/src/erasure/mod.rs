@@ -2,16 +2,16 @@
 //!
 //! # The code
 //!
-//! A stripe of `k` data fragments gets `m` parity fragments from a systematic Reed-Solomon code over
-//! GF(2^16). The code is defined by the crate `reed-solomon-simd` 3.1, which implements the one of
-//! Lin, Al-Naffouri, Han and Chung, "Novel Polynomial Basis With Fast Fourier Transform and Its
-//! Application to Reed-Solomon Erasure Codes" (IEEE Trans. Inf. Theory 62, 2016), as C. Taylor's
-//! Leopard-RS does: polynomial 0x1002D, Cantor basis. It is maximum distance separable: any `k` of
-//! the `k + m` fragments hold the whole stripe. Each 64 bytes of a fragment are 32 elements: their 32
-//! low bytes, then their 32 high bytes.
+//! A stripe of `k` data fragments gets `m` parity fragments from a systematic Reed-Solomon code
+//! over GF(2^16). The code is defined by the crate `reed-solomon-simd` 3.1, which implements the
+//! one of Lin, Al-Naffouri, Han and Chung, "Novel Polynomial Basis With Fast Fourier Transform
+//! and Its Application to Reed-Solomon Erasure Codes" (IEEE Trans. Inf. Theory 62, 2016), as C.
+//! Taylor's Leopard-RS does: polynomial 0x1002D, Cantor basis. It is maximum distance separable:
+//! any `k` of the `k + m` fragments hold the whole stripe. Each 64 bytes of a fragment are 32
+//! elements: their 32 low bytes, then their 32 high bytes.
 //!
-//! Parity on drives is these bytes for ever. A golden test pins the generator, so that an upgrade of
-//! the crate that changes the code fails before it is shipped.
+//! Parity on drives is these bytes for ever. A golden test pins the generator, so that an upgrade
+//! of the crate that changes the code fails before it is shipped.
 //!
 //! # The two directions
 //!
@@ -27,9 +27,9 @@
 //!
 //! # Shortened stripes
 //!
-//! A small blob fills one data fragment; the others are zero, implied and not stored (PROTOCOLS 17).
-//! [`Codec::encode_shortened`] and [`Codec::reconstruct_shortened`] give exactly the bytes of the
-//! full code with zero fragments, but touch only what exists.
+//! A small blob fills one data fragment; the others are zero, implied and not stored (PROTOCOLS
+//! 17). [`Codec::encode_shortened`] and [`Codec::reconstruct_shortened`] give exactly the bytes
+//! of the full code with zero fragments, but touch only what exists.
 //!
 //! # Checksums
 //!
@@ -147,9 +147,9 @@ impl Codec {
 
     /// Restores any fragments, data or parity, from any `k` fragments of the same stripe.
     ///
-    /// Of more than `k` present fragments, those with the lowest indices are used. A wanted fragment
-    /// that is present is copied; when only such are wanted, fewer than `k` are enough. The order of
-    /// both lists is free.
+    /// Of more than `k` present fragments, those with the lowest indices are used. A wanted
+    /// fragment that is present is copied; when only such are wanted, fewer than `k` are enough.
+    /// The order of both lists is free.
     ///
     /// # Errors
     ///
@@ -164,13 +164,13 @@ impl Codec {
         decode::reconstruct(&self.inner, present, wanted)
     }
 
-    /// Computes the `m` parity fragments of a stripe whose only non-zero data fragment is `data`, at
-    /// `index` (PROTOCOLS 17). Same bytes as [`Codec::encode`] with the others zero.
+    /// Computes the `m` parity fragments of a stripe whose only non-zero data fragment is `data`,
+    /// at `index` (PROTOCOLS 17). Same bytes as [`Codec::encode`] with the others zero.
     ///
     /// # Errors
     ///
-    /// [`ErasureError::IndexOutOfRange`] unless `index` is that of a data fragment, and the errors of
-    /// count and length that [`Codec::encode`] has.
+    /// [`ErasureError::IndexOutOfRange`] unless `index` is that of a data fragment, and the
+    /// errors of count and length that [`Codec::encode`] has.
     pub fn encode_shortened(
         &self,
         index: usize,
@@ -186,10 +186,10 @@ impl Codec {
     ///
     /// # Errors
     ///
-    /// [`ErasureError::ImpliedFragment`] when `present` names one of the data fragments that are not
-    /// stored, [`ErasureError::IndexOutOfRange`] unless `index` is that of a data fragment and all
-    /// others exist in the profile, [`ErasureError::DuplicateIndex`] when a fragment is wanted twice,
-    /// and the errors of length that [`Codec::encode`] has.
+    /// [`ErasureError::ImpliedFragment`] when `present` names one of the data fragments that are
+    /// not stored, [`ErasureError::IndexOutOfRange`] unless `index` is that of a data fragment
+    /// and all others exist in the profile, [`ErasureError::DuplicateIndex`] when a fragment is
+    /// wanted twice, and the errors of length that [`Codec::encode`] has.
     pub fn reconstruct_shortened(
         &self,
         index: usize,
