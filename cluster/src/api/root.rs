@@ -1,0 +1,350 @@
+//! The root group: its commands, and the view of its state that all processes watch.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use enfilade_placement::{
+    BlobId, BucketId, ChainId, ClusterId, DriveId, DriveState, EnclosureId, EnclosureState, Epoch,
+    Generation, Incarnation, PartitionId, Profile, RequestId, Topology, Volume, VolumeId,
+};
+use serde::{Deserialize, Serialize};
+
+use super::command::{GroupTime, Versioning};
+use super::key::RowPrefix;
+
+/// A command in the log of the root group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootEnvelope {
+    /// Names the request; repeats are answered with the first result for an hour (PROTOCOLS 2).
+    pub request: RequestId,
+    /// Refused when the group's time has passed this.
+    pub deadline: GroupTime,
+    /// The command.
+    pub command: RootCommand,
+}
+
+/// A command of the root group. Each is applied atomically, or refused and changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootCommand {
+    /// The birth of a cluster (PROTOCOLS 10); refused when it has been born.
+    Init(Birth),
+    /// Enters an enclosure, at the end of its chain. Made again with the same request id, or by the
+    /// same enclosure with new addresses, it answers the same id.
+    JoinEnclosure {
+        /// The id, when the enclosure has one already (a restart with other addresses).
+        id: Option<EnclosureId>,
+        /// The chain; created when it is the first of it.
+        chain: ChainId,
+        /// Its addresses.
+        addresses: Addresses,
+    },
+    /// Changes the state of an enclosure.
+    SetEnclosure {
+        /// The enclosure.
+        id: EnclosureId,
+        /// Its new state.
+        state: EnclosureState,
+    },
+    /// Attaches a drive to an enclosure, by compare-and-set on its generation (PROTOCOLS 26): a new
+    /// drive has generation 0.
+    AttachDrive {
+        /// The drive.
+        drive: DriveId,
+        /// The enclosure that has it.
+        enclosure: EnclosureId,
+        /// Its slot.
+        slot: u32,
+        /// Its capacity in bytes.
+        capacity: u64,
+        /// The generation in its superblock.
+        generation: Generation,
+    },
+    /// Changes the state of a drive.
+    SetDrive {
+        /// The drive.
+        drive: DriveId,
+        /// Its new state.
+        state: DriveState,
+    },
+    /// Opens a volume; its id is allocated in apply. Refused when a member's drive is not fit.
+    OpenVolume {
+        /// The erasure code.
+        profile: Profile,
+        /// The members.
+        members: Vec<Option<DriveId>>,
+        /// Whether they are spread less than the profile wants.
+        violation: bool,
+    },
+    /// Takes an open volume out of service because a member was late (PROTOCOLS 14).
+    SuspendVolume {
+        /// The volume.
+        volume: VolumeId,
+        /// The epoch that the reporter knew.
+        epoch: Epoch,
+    },
+    /// Puts a suspended volume back in service.
+    ResumeVolume {
+        /// The volume.
+        volume: VolumeId,
+        /// The epoch that the reporter knew.
+        epoch: Epoch,
+    },
+    /// Begins to seal a volume: raises its epoch (PROTOCOLS 12).
+    SealVolume {
+        /// The volume.
+        volume: VolumeId,
+        /// The epoch that the proposer knew.
+        epoch: Epoch,
+    },
+    /// A member has fenced a sealing volume, durably. The first one makes it sealed.
+    VolumeFenced {
+        /// The volume.
+        volume: VolumeId,
+        /// The epoch that the member now insists on.
+        epoch: Epoch,
+        /// The member.
+        member: u8,
+        /// Bytes of its shard.
+        bytes: u64,
+    },
+    /// Removes a sealed volume that holds nothing referenced.
+    RetireVolume {
+        /// The volume.
+        volume: VolumeId,
+        /// The epoch that the proposer knew.
+        epoch: Epoch,
+    },
+    /// Creates a bucket.
+    CreateBucket {
+        /// Its name.
+        name: String,
+        /// Who owns it: an access key.
+        owner: String,
+        /// Wall time of the gateway, in milliseconds of Unix time.
+        created_ms: u64,
+    },
+    /// Begins to delete a bucket: `pending`, revision + 1 (PROTOCOLS 6).
+    BeginDeleteBucket {
+        /// Its name.
+        name: String,
+    },
+    /// Ends what [`RootCommand::BeginDeleteBucket`] began: removes the bucket when it was found
+    /// empty everywhere, else puts it back in service with revision + 1.
+    EndDeleteBucket {
+        /// The bucket.
+        bucket: BucketId,
+        /// The revision at which it was fenced.
+        revision: u64,
+        /// Whether it was empty.
+        empty: bool,
+    },
+    /// Enters faults into the ledger (PROTOCOLS 22).
+    ReportFaults(Vec<LedgerRow>),
+    /// Removes ledger rows whose fragments were rebuilt, read back and verified.
+    CloseFaults(Vec<LedgerRow>),
+    /// Advances the group's time; proposed by the leader.
+    Tick {
+        /// Monotonic time since its last tick (or its election), in milliseconds.
+        elapsed_ms: u64,
+    },
+}
+
+/// What a cluster is born with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Birth {
+    /// Its id.
+    pub cluster: ClusterId,
+    /// Its erasure code for new volumes.
+    pub profile: Profile,
+    /// Bytes of a shard at which its volume is sealed.
+    pub volume_target: u64,
+    /// How many volumes are kept open for each profile.
+    pub open_volumes: u32,
+    /// The replicas of the first partition, and the enclosures that they are in.
+    pub replicas: Vec<EnclosureId>,
+}
+
+/// Where an enclosure's services listen, each `host:port` or empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Addresses {
+    /// Fragments.
+    pub shard: String,
+    /// Metadata and Raft.
+    pub meta: String,
+    /// Metrics and health.
+    pub admin: String,
+}
+
+/// What a root command came to.
+pub type RootOutcome = Result<RootReply, RootRefusal>;
+
+/// What a root command did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootReply {
+    /// Done.
+    Done,
+    /// The enclosure is entered.
+    Enclosure(EnclosureId),
+    /// The drive is attached, under this generation from now on.
+    Attached(Generation),
+    /// The volume, as it now is.
+    Volume(Volume),
+    /// The bucket, as it now is.
+    Bucket(Bucket),
+}
+
+/// Why the root state machine refused a command. Committed and final: it changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum RootRefusal {
+    /// The cluster was born already.
+    #[error("the cluster exists already: {0}")]
+    Born(ClusterId),
+    /// The cluster was not born yet.
+    #[error("the cluster was not initialised")]
+    NotBorn,
+    /// The deadline has passed.
+    #[error("the request's deadline has passed")]
+    Expired,
+    /// No such enclosure, drive, volume or bucket.
+    #[error("there is no such {0}")]
+    NotFound(String),
+    /// The volume's epoch is another; the volume as it is.
+    #[error("volume {} is at epoch {}", .0.id, .0.epoch)]
+    StaleEpoch(Volume),
+    /// The volume's state does not allow it.
+    #[error("volume {} is {:?}", .0.id, .0.state)]
+    WrongState(Volume),
+    /// The drive is attached under another generation: a copy, or an older superblock.
+    #[error("drive {drive} is attached with generation {attached}, not {offered}")]
+    StaleGeneration {
+        /// The drive.
+        drive: DriveId,
+        /// The generation that the root state holds.
+        attached: Generation,
+        /// The one offered.
+        offered: Generation,
+    },
+    /// The members do not fit the profile or the topology.
+    #[error("unfit members: {0}")]
+    UnfitMembers(String),
+    /// The bucket exists already.
+    #[error("the bucket exists already")]
+    BucketExists(Bucket),
+    /// The bucket is not empty.
+    #[error("the bucket is not empty")]
+    BucketNotEmpty,
+    /// The bucket is in the midst of another change, or its revision is another.
+    #[error("the bucket is being changed")]
+    BucketBusy,
+}
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Its id.
+    pub id: BucketId,
+    /// Its name.
+    pub name: String,
+    /// Who owns it: an access key.
+    pub owner: String,
+    /// When it was created, in milliseconds of Unix time.
+    pub created_ms: u64,
+    /// The version of its settings; commands carry it.
+    pub revision: u64,
+    /// How it keeps versions.
+    pub versioning: Versioning,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// A contiguous range of keys, replicated by one Raft group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Its id, and its Raft group.
+    pub id: PartitionId,
+    /// The version of its range.
+    pub epoch: Epoch,
+    /// The first row key of its range; empty for the first partition.
+    pub start: RowPrefix,
+    /// The first row key after its range; none for the last partition.
+    pub end: Option<RowPrefix>,
+    /// Where its replicas were placed.
+    pub replicas: Vec<EnclosureId>,
+}
+
+/// An entry of the ledger: fragments known to be missing or corrupt (PROTOCOLS 22).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The member.
+    pub member: u8,
+    /// Which fragments.
+    pub what: LedgerRange,
+}
+
+/// Which fragments of a shard are missing or corrupt.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LedgerRange {
+    /// All.
+    Whole,
+    /// Of one blob, a run of stripes.
+    Stripes {
+        /// The blob.
+        blob: BlobId,
+        /// The first stripe.
+        first: u32,
+        /// The last stripe.
+        last: u32,
+    },
+}
+
+impl LedgerRange {
+    /// The stripes of one blob.
+    pub fn stripes(blob: BlobId, stripes: RangeInclusive<u32>) -> Self {
+        Self::Stripes { blob, first: *stripes.start(), last: *stripes.end() }
+    }
+}
+
+/// What every process knows of the root state.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RootView {
+    /// Its revision: grows with every change. 0: nothing is known yet.
+    pub revision: u64,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Nothing newer than this level is proposed, sent or written (PROTOCOLS 10).
+    pub level: u32,
+    /// The group's time when the view was made.
+    pub time: GroupTime,
+    /// The profile of new volumes.
+    pub profile: Option<Profile>,
+    /// Bytes of a shard at which its volume is sealed.
+    pub volume_target: u64,
+    /// How many volumes are kept open for each profile.
+    pub open_volumes: u32,
+    /// Chains, enclosures, drives.
+    pub topology: Topology,
+    /// Volumes that are open, suspended or sealing.
+    pub volumes: BTreeMap<VolumeId, Volume>,
+    /// Buckets by name.
+    pub buckets: BTreeMap<String, Bucket>,
+    /// Partitions by id; their ranges cover the key space without overlap.
+    pub partitions: BTreeMap<PartitionId, Partition>,
+    /// How many volumes are sealed.
+    pub sealed_volumes: u64,
+    /// How many ledger rows there are.
+    pub ledger_rows: u64,
+}
+
+impl RootView {
+    /// The partition that holds a row key.
+    pub fn partition_of(&self, row: &[u8]) -> Option<&Partition> {
+        self.partitions.values().find(|partition| {
+            let ends_after = partition.end.as_ref().is_none_or(|end| row < end.as_bytes());
+            row >= partition.start.as_bytes() && ends_after
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! The metadata service of Enfilade: Raft groups on RocksDB, their state machines, and clients.
+
+pub mod api;
+pub mod env;
+pub mod rows;
