@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// An identifier or number could not be read from text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,8 +63,7 @@ macro_rules! number_id {
 macro_rules! wide_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name([u8; 16]);
 
         impl $name {
@@ -86,6 +85,26 @@ macro_rules! wide_id {
             /// From sixteen bytes, most significant first.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)
+            }
+        }
+
+        impl Serialize for $name {
+            /// As hexadecimal text for people (so also as a key in JSON), else as sixteen bytes.
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    return serializer.collect_str(self);
+                }
+                self.0.serialize(serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    let text = String::deserialize(deserializer)?;
+                    return text.parse().map_err(de::Error::custom);
+                }
+                Deserialize::deserialize(deserializer).map(Self)
             }
         }
 
@@ -204,14 +223,35 @@ mod tests {
     fn a_wide_id_reads_back_from_its_text_with_or_without_hyphens() {
         let id = DriveId::new(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
         assert_eq!(id.to_string().parse::<DriveId>(), Ok(id));
-        assert_eq!("01234567-89ab-cdef-0011-223344556677".parse::<DriveId>(), Ok(id));
+        assert_eq!(
+            "01234567-89ab-cdef-0011-223344556677".parse::<DriveId>(),
+            Ok(id)
+        );
+    }
+
+    #[test]
+    fn a_wide_id_is_text_in_json_and_sixteen_bytes_in_records() {
+        let id = DriveId::new(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+        let map = std::collections::BTreeMap::from([(id, EnclosureId::new(1))]);
+        let json = serde_json::to_string(&map).unwrap();
+        assert_eq!(json, r#"{"0123456789abcdef0011223344556677":1}"#);
+        assert_eq!(
+            serde_json::from_str::<std::collections::BTreeMap<_, _>>(&json).unwrap(),
+            map
+        );
+        let bytes = postcard::to_allocvec(&id).unwrap();
+        assert_eq!(bytes, id.to_bytes());
+        assert_eq!(postcard::from_bytes(&bytes), Ok(id));
     }
 
     #[test]
     fn nonsense_is_refused_with_its_text() {
         for text in ["", "12", "zz234567-89ab-cdef-0011-223344556677", "+1"] {
             let error = text.parse::<BlobId>().unwrap_err();
-            assert_eq!(error.to_string(), format!("'{text}' is not a valid blob id"));
+            assert_eq!(
+                error.to_string(),
+                format!("'{text}' is not a valid blob id")
+            );
         }
         assert!("-1".parse::<EnclosureId>().is_err());
     }

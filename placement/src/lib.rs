@@ -8,8 +8,14 @@
 //! twin of each type; the encodings themselves (and their version bytes) belong to those crates.
 
 pub mod choose;
+pub mod health;
 pub mod ids;
+pub mod liveness;
 pub mod profile;
+pub mod replicas;
+#[cfg(any(test, feature = "test-util"))]
+pub mod sample;
+pub mod seed;
 pub mod spread;
 pub mod topology;
 pub mod units;

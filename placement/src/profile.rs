@@ -23,10 +23,27 @@ const PARITY_MAX: u8 = 16;
 
 /// An erasure-coding scheme `k+m`: any `k` of the `k + m` fragments of a stripe give its data back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Profile {
     k: u8,
     m: u8,
     unit: u32,
+}
+
+/// The fields of a profile as they come from a file or another process.
+#[derive(Deserialize)]
+struct Unchecked {
+    k: u8,
+    m: u8,
+    unit: u32,
+}
+
+impl TryFrom<Unchecked> for Profile {
+    type Error = ProfileError;
+
+    fn try_from(Unchecked { k, m, unit }: Unchecked) -> Result<Self, ProfileError> {
+        Self::new(k, m)?.with_unit(unit)
+    }
 }
 
 /// A profile that cannot be.
@@ -57,7 +74,11 @@ impl Profile {
         if k == 0 || k > DATA_MAX || m == 0 || m > PARITY_MAX {
             return Err(ProfileError::Range { k, m });
         }
-        Ok(Self { k, m, unit: UNIT_DEFAULT })
+        Ok(Self {
+            k,
+            m,
+            unit: UNIT_DEFAULT,
+        })
     }
 
     /// The same profile with another unit, in bytes.
@@ -112,9 +133,13 @@ impl Profile {
         len.saturating_sub(start).min(self.stripe_len())
     }
 
-    /// Bytes of one fragment of a stripe that holds `data_len` bytes of data.
+    /// Bytes of one fragment of a stripe that holds `data_len` bytes of data; those beyond a full
+    /// stripe do not count.
     pub fn unit_for(self, data_len: u64) -> u32 {
-        let unit = data_len.div_ceil(self.k as u64).next_multiple_of(u64::from(UNIT_ALIGN));
+        let data_len = data_len.min(self.stripe_len());
+        let unit = data_len
+            .div_ceil(self.k as u64)
+            .next_multiple_of(u64::from(UNIT_ALIGN));
         u32::try_from(unit).map_or(self.unit, |unit| unit.min(self.unit))
     }
 
@@ -158,12 +183,17 @@ mod tests {
     #[test]
     fn a_profile_reads_back_from_its_text() {
         let profile: Profile = "4+2".parse().unwrap();
-        assert_eq!((profile.k(), profile.m(), profile.to_string().as_str()), (4, 2, "4+2"));
+        assert_eq!(
+            (profile.k(), profile.m(), profile.to_string().as_str()),
+            (4, 2, "4+2")
+        );
     }
 
     #[test]
     fn impossible_profiles_are_refused() {
-        for text in ["", "4", "4+", "+2", "0+2", "4+0", "101+2", "4+17", "4-2", "-4+2", "999+1"] {
+        for text in [
+            "", "4", "4+", "+2", "0+2", "4+0", "101+2", "4+17", "4-2", "-4+2", "999+1",
+        ] {
             assert!(text.parse::<Profile>().is_err(), "{text}");
         }
     }
@@ -174,6 +204,26 @@ mod tests {
         assert_eq!(profile.unit_at(0, 20_000), 5_120);
         assert_eq!(profile.unit_at(0, 262_144), 65_536);
         assert_eq!(profile.unit_at(1, 262_145), 128);
+    }
+
+    #[test]
+    fn a_profile_from_outside_is_checked() {
+        let profile = Profile::new(4, 2).unwrap();
+        let bytes = postcard::to_allocvec(&profile).unwrap();
+        assert_eq!(bytes, [4, 2, 0x80, 0x80, 4]);
+        assert_eq!(postcard::from_bytes(&bytes), Ok(profile));
+        for bad in [
+            [0, 2, 0x80, 0x80, 4],
+            [4, 0, 0x80, 0x80, 4],
+            [4, 2, 0x81, 0x80, 4],
+        ] {
+            assert!(postcard::from_bytes::<Profile>(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_is_never_longer_than_the_unit() {
+        assert_eq!(Profile::new(1, 1).unwrap().unit_for(u64::MAX), 65_536);
     }
 
     proptest! {

@@ -101,16 +101,25 @@ impl Topology {
     /// Whether a drive may take the members of a new volume: it is healthy, in an enclosure that
     /// is up.
     pub fn takes_volumes(&self, drive: DriveId) -> bool {
-        let healthy = self.drives.get(&drive).is_some_and(|d| d.state == DriveState::Healthy);
-        healthy && self.enclosure_of(drive).is_some_and(|e| e.state == EnclosureState::Up)
+        let healthy = self
+            .drives
+            .get(&drive)
+            .is_some_and(|d| d.state == DriveState::Healthy);
+        healthy
+            && self
+                .enclosure_of(drive)
+                .is_some_and(|e| e.state == EnclosureState::Up)
     }
 
     /// Whether a drive can be read from and written to as far as is known: neither it nor its
     /// enclosure has failed.
     pub fn is_present(&self, drive: DriveId) -> bool {
-        let Some(state) = self.drives.get(&drive).map(|d| d.state) else { return false };
+        let Some(state) = self.drives.get(&drive).map(|d| d.state) else {
+            return false;
+        };
         let works = !matches!(state, DriveState::Failing | DriveState::Gone);
-        let answers = |e: &Enclosure| matches!(e.state, EnclosureState::Up | EnclosureState::Suspect);
+        let answers =
+            |e: &Enclosure| matches!(e.state, EnclosureState::Up | EnclosureState::Suspect);
         works && self.enclosure_of(drive).is_some_and(answers)
     }
 }

@@ -17,8 +17,14 @@ pub struct ByteSize(u64);
 #[error("'{0}' is not a size: write a number and B, KiB, MiB, GiB, TiB or PiB")]
 pub struct ParseSizeError(String);
 
-const UNITS: [(&str, u32); 6] =
-    [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
+const UNITS: [(&str, u32); 6] = [
+    ("PiB", 50),
+    ("TiB", 40),
+    ("GiB", 30),
+    ("MiB", 20),
+    ("KiB", 10),
+    ("B", 0),
+];
 
 impl ByteSize {
     /// So many bytes.
@@ -69,13 +75,21 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, ParseSizeError> {
         let error = || ParseSizeError(text.to_owned());
         let trimmed = text.trim();
-        let split = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+        let split = trimmed
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let number: u64 = number.parse().map_err(|_| error())?;
         let unit = unit.trim();
         let shift = match unit {
             "" => 0,
-            _ => UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?.1,
+            _ => {
+                UNITS
+                    .iter()
+                    .find(|(name, _)| *name == unit)
+                    .ok_or_else(error)?
+                    .1
+            }
         };
         number.checked_mul(1 << shift).map(Self).ok_or_else(error)
     }
@@ -96,7 +110,15 @@ mod tests {
 
     #[test]
     fn bad_sizes_are_refused() {
-        for text in ["", "KiB", "-1", "1.5GiB", "1 parsec", "99999999999999999999", "99999999PiB"] {
+        for text in [
+            "",
+            "KiB",
+            "-1",
+            "1.5GiB",
+            "1 parsec",
+            "99999999999999999999",
+            "99999999PiB",
+        ] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
     }

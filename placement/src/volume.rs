@@ -42,16 +42,24 @@ pub struct Volume {
 impl Volume {
     /// The member index that a drive has here.
     pub fn member_of(&self, drive: DriveId) -> Option<usize> {
-        self.members.iter().position(|member| *member == Some(drive))
+        self.members
+            .iter()
+            .position(|member| *member == Some(drive))
     }
 
     /// The drives of the members that are not vacant, with their index.
     pub fn present(&self) -> impl Iterator<Item = (usize, DriveId)> + '_ {
-        self.members.iter().enumerate().filter_map(|(index, member)| Some((index, (*member)?)))
+        self.members
+            .iter()
+            .enumerate()
+            .filter_map(|(index, member)| Some((index, (*member)?)))
     }
 
     /// How many members are vacant.
     pub fn vacant(&self) -> usize {
-        self.members.iter().filter(|member| member.is_none()).count()
+        self.members
+            .iter()
+            .filter(|member| member.is_none())
+            .count()
     }
 }
