@@ -16,9 +16,8 @@ pub struct ParseIdError {
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident, $int:ty, $what:literal) => {
         $(#[$doc])*
-        #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-        )]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name($int);
 
