@@ -1,4 +1,5 @@
-//! House rules that a machine can check (CONTRIBUTING.md lists them). A finding names file and line.
+//! House rules that a machine can check (CONTRIBUTING.md lists them). A finding names file and
+//! line.
 //!
 //! One line is exempted by a comment on it or above it, with a reason:
 //! `// tidy: allow word: the field's name in libc`. A whole file is exempted in [`EXEMPT`].

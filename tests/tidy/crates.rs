@@ -37,7 +37,7 @@ const FOREIGN: [(&str, &[&str]); 4] = [
 ];
 
 /// What cargo says about the workspace, asked once.
-pub fn metadata() -> &'static Value {
+pub(crate) fn metadata() -> &'static Value {
     static METADATA: OnceLock<Value> = OnceLock::new();
     METADATA.get_or_init(|| {
         let host = stdout(Command::new("rustc").arg("-vV"));
@@ -114,7 +114,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Arrows between our crates that the architecture does not have.
-pub fn direction(metadata: &Value) -> Vec<Finding> {
+pub(crate) fn direction(metadata: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in members(metadata) {
         let Some((_, allowed)) = ARROWS.iter().find(|(folder, _)| *folder == member.folder) else {
@@ -135,7 +135,7 @@ pub fn direction(metadata: &Value) -> Vec<Finding> {
 }
 
 /// Third-party crates in folders that must do without them.
-pub fn foreign(metadata: &Value) -> Vec<Finding> {
+pub(crate) fn foreign(metadata: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in members(metadata) {
         let banned = FOREIGN.iter().find(|(folder, _)| *folder == member.folder);
@@ -151,7 +151,7 @@ pub fn foreign(metadata: &Value) -> Vec<Finding> {
 }
 
 /// Packages, ours and others', whose licence is absent or not on the list.
-pub fn licences(metadata: &Value) -> Vec<Finding> {
+pub(crate) fn licences(metadata: &Value) -> Vec<Finding> {
     let packages = metadata["packages"].as_array();
     packages
         .into_iter()
@@ -170,7 +170,7 @@ pub fn licences(metadata: &Value) -> Vec<Finding> {
 }
 
 /// Members that do not take `[workspace.lints]`.
-pub fn lints(root: &Path) -> Vec<Finding> {
+pub(crate) fn lints(root: &Path) -> Vec<Finding> {
     let manifests = ARROWS.iter().map(|(folder, _)| {
         let path = format!("{folder}/Cargo.toml");
         path.trim_start_matches('/').to_owned()

@@ -19,7 +19,7 @@ const ALLOWED: [&str; 13] = [
 ];
 
 /// Whether `expression` can be met with allowed licences alone. `A/B` is the old way of `A OR B`.
-pub fn is_allowed(expression: &str) -> bool {
+pub(crate) fn is_allowed(expression: &str) -> bool {
     let spaced = expression
         .replace('/', " OR ")
         .replace('(', " ( ")

@@ -12,7 +12,7 @@ const PREFIX: &str = "enfilade_";
 const HISTOGRAM_PARTS: [&str; 3] = ["_bucket", "_count", "_sum"];
 
 /// Metrics declared in a `metrics.rs` and not named under `grafana/`, and the other way round.
-pub fn shown(root: &Path) -> Vec<Finding> {
+pub(crate) fn shown(root: &Path) -> Vec<Finding> {
     let declared = declared(&source::all(root));
     let mut dashboards = Vec::new();
     for extension in ["json", "yml", "yaml"] {

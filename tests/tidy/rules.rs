@@ -4,7 +4,7 @@ use super::Finding;
 use super::source::{Source, closing};
 
 /// Longer files are named in the output: time to cut them.
-pub const FILE_LINES_WARN: usize = 400;
+pub(crate) const FILE_LINES_WARN: usize = 400;
 const FILE_LINES_MAX: usize = 700;
 const WIDTH_MAX: usize = 100;
 
@@ -75,7 +75,7 @@ const DOORS: [(&str, &str, &[&str]); 3] = [
     ),
 ];
 
-pub fn length(source: &Source) -> Vec<Finding> {
+pub(crate) fn length(source: &Source) -> Vec<Finding> {
     let lines = source.text.lines().count();
     if lines <= FILE_LINES_MAX {
         return Vec::new();
@@ -84,7 +84,7 @@ pub fn length(source: &Source) -> Vec<Finding> {
     vec![Finding::new(&source.path, 0, text)]
 }
 
-pub fn width(source: &Source) -> Vec<Finding> {
+pub(crate) fn width(source: &Source) -> Vec<Finding> {
     let lines = source.text.lines().enumerate();
     lines
         .filter(|(_, line)| line.chars().count() > WIDTH_MAX && !line.contains("://"))
@@ -95,7 +95,7 @@ pub fn width(source: &Source) -> Vec<Finding> {
         .collect()
 }
 
-pub fn unfinished(source: &Source) -> Vec<Finding> {
+pub(crate) fn unfinished(source: &Source) -> Vec<Finding> {
     let lines = source.code.lines().enumerate();
     lines
         .flat_map(|(index, line)| {
@@ -105,7 +105,7 @@ pub fn unfinished(source: &Source) -> Vec<Finding> {
         .collect()
 }
 
-pub fn unwrap(source: &Source) -> Vec<Finding> {
+pub(crate) fn unwrap(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in source.production() {
         for call in PANICS.iter().filter(|call| has_token(line, call)) {
@@ -117,7 +117,7 @@ pub fn unwrap(source: &Source) -> Vec<Finding> {
     findings
 }
 
-pub fn word(source: &Source) -> Vec<Finding> {
+pub(crate) fn word(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, line) in source.code.lines().enumerate() {
         for identifier in identifiers(line) {
@@ -133,7 +133,7 @@ pub fn word(source: &Source) -> Vec<Finding> {
     findings
 }
 
-pub fn import(source: &Source) -> Vec<Finding> {
+pub(crate) fn import(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (start, statement) in uses(&source.code) {
         let number = source.line_of(start);
@@ -155,7 +155,7 @@ pub fn import(source: &Source) -> Vec<Finding> {
     findings
 }
 
-pub fn module(source: &Source) -> Vec<Finding> {
+pub(crate) fn module(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, line) in source.code.lines().enumerate() {
         let Some((before, after)) = line.split_once("mod ") else {
@@ -171,7 +171,7 @@ pub fn module(source: &Source) -> Vec<Finding> {
     findings
 }
 
-pub fn pure(source: &Source) -> Vec<Finding> {
+pub(crate) fn pure(source: &Source) -> Vec<Finding> {
     if !PURE.iter().any(|folder| source.path.starts_with(folder)) {
         return Vec::new();
     }
@@ -182,7 +182,7 @@ pub fn pure(source: &Source) -> Vec<Finding> {
         .collect()
 }
 
-pub fn reason(source: &Source) -> Vec<Finding> {
+pub(crate) fn reason(source: &Source) -> Vec<Finding> {
     let openings = ["#[allow(", "#[expect(", "#![allow(", "#![expect("];
     let mut findings = Vec::new();
     for opening in openings {
@@ -198,7 +198,7 @@ pub fn reason(source: &Source) -> Vec<Finding> {
     findings
 }
 
-pub fn environment(source: &Source) -> Vec<Finding> {
+pub(crate) fn environment(source: &Source) -> Vec<Finding> {
     if !SIMULATED
         .iter()
         .any(|folder| source.path.starts_with(folder))
@@ -218,7 +218,7 @@ pub fn environment(source: &Source) -> Vec<Finding> {
     findings
 }
 
-pub fn door(source: &Source) -> Vec<Finding> {
+pub(crate) fn door(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (folder, other, doors) in DOORS {
         if !source.path.starts_with(folder) {

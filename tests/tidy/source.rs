@@ -9,19 +9,19 @@ const SKIP: [&str; 4] = [".git", "data", "target", "third_party"];
 
 /// One Rust file.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// Path from the root of the repository, with `/`.
-    pub path: String,
-    pub text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
     /// `text` with comments and the contents of literals blanked, byte for byte as long.
-    pub code: String,
+    pub(crate) code: String,
     /// For each line, whether only tests compile it.
     test_lines: Vec<bool>,
 }
 
 impl Source {
     /// `path` decides, besides the text, whether the whole file is a test.
-    pub fn new(path: &str, text: &str) -> Source {
+    pub(crate) fn new(path: &str, text: &str) -> Source {
         let code = blank(text);
         let whole = is_test_path(path) || code.contains("#![cfg(test)]");
         let mut test_lines = vec![whole; text.lines().count()];
@@ -40,7 +40,7 @@ impl Source {
     }
 
     /// Lines of code with their numbers from 1, without comments and literals, without tests.
-    pub fn production(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn production(&self) -> impl Iterator<Item = (usize, &str)> {
         self.code
             .lines()
             .enumerate()
@@ -49,21 +49,21 @@ impl Source {
     }
 
     /// Lines that are neither tests nor part of them.
-    pub fn production_lines(&self) -> usize {
+    pub(crate) fn production_lines(&self) -> usize {
         self.test_lines.iter().filter(|test| !**test).count()
     }
 
-    pub fn is_test(&self, line: usize) -> bool {
+    pub(crate) fn is_test(&self, line: usize) -> bool {
         self.test_lines.get(line - 1).copied().unwrap_or(false)
     }
 
     /// The line (from 1) that holds a byte offset.
-    pub fn line_of(&self, offset: usize) -> usize {
+    pub(crate) fn line_of(&self, offset: usize) -> usize {
         line_of(&self.text, offset)
     }
 
     /// Whether a comment with a reason on this line or the one above exempts it from a rule.
-    pub fn allows(&self, rule: &str, line: usize) -> bool {
+    pub(crate) fn allows(&self, rule: &str, line: usize) -> bool {
         let mark = format!("// tidy: allow {rule}: ");
         let excused = |number: usize| {
             self.text
@@ -77,7 +77,7 @@ impl Source {
 }
 
 /// Every Rust file of the repository, sorted by path.
-pub fn all(root: &Path) -> Vec<Source> {
+pub(crate) fn all(root: &Path) -> Vec<Source> {
     let mut sources: Vec<Source> = files(root, "rs")
         .into_iter()
         .map(|(path, text)| Source::new(&path, &text))
@@ -97,7 +97,7 @@ pub fn all(root: &Path) -> Vec<Source> {
 }
 
 /// Paths and texts of the repository's files with this extension, sorted by path.
-pub fn files(root: &Path, extension: &str) -> Vec<(String, String)> {
+pub(crate) fn files(root: &Path, extension: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     walk(root, root, extension, &mut found);
     found.sort();
@@ -176,7 +176,7 @@ fn test_regions(code: &str, text: &str) -> Vec<std::ops::Range<usize>> {
 }
 
 /// Offset of the bracket that closes the one at `open`.
-pub fn closing(code: &str, open: usize) -> Option<usize> {
+pub(crate) fn closing(code: &str, open: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (index, byte) in code.bytes().enumerate().skip(open) {
         match byte {
@@ -215,7 +215,7 @@ fn item_end(code: &str, start: usize) -> usize {
 }
 
 /// Blanks comments and the contents of string and character literals, keeping every newline.
-pub fn blank(text: &str) -> String {
+pub(crate) fn blank(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
     let mut at = 0;
