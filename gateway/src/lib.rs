@@ -1,1 +1,3 @@
+//! The S3 front of Enfilade: authentication, S3 operations, and the object data path.
 
+pub mod path;
