@@ -29,3 +29,4 @@ check:
 
 setup:
 	@scripts/setup.sh
+	@scripts/steady-times.sh
