@@ -97,16 +97,8 @@ install_rust() {
   fi
 }
 
-# Cargo tells by modification time whether a package in the checkout has changed, and a fresh clone's
-# files are all new: RocksDB, whose build script depends on these bindings, would be compiled again in
-# every clone in spite of a warm target folder. The bindings change only together with RocksDB's version.
-date_bindings() {
-  find "$root/third_party" -newermt 2001-01-02 -exec touch -d 2001-01-01 {} + 2>/dev/null || true
-}
-
 main() {
   local packages
-  date_bindings
   mapfile -t packages < <(lacking_packages)
   if [ "${#packages[@]}" -gt 0 ]; then
     install_packages "${packages[@]}"
