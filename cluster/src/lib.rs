@@ -2,4 +2,6 @@
 
 pub mod api;
 pub mod env;
+pub mod partition;
+pub mod root;
 pub mod rows;
