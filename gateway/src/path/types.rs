@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use enfilade_cluster::api::error::MetadataError;
-use enfilade_cluster::api::record::{Blob, ChecksumAlgorithm};
+use enfilade_cluster::api::query::Found;
+use enfilade_cluster::api::record::{Blob, ChecksumAlgorithm, Content};
+use enfilade_placement::Stamp;
 use enfilade_storage_node::api::Owner;
 use futures::stream::BoxStream;
 
@@ -66,6 +68,30 @@ pub enum WriteError {
     #[error("metadata")]
     Metadata(#[source] MetadataError),
 }
+
+/// What a record says about an object's bytes.
+#[derive(Debug, Clone)]
+pub struct ReadContent {
+    /// The version of the object.
+    pub stamp: Stamp,
+    /// Its blobs, or that they are in rows: those are fetched page by page.
+    pub content: Content,
+    /// The bytes, when the content is exactly one inline blob and they came with the record.
+    pub inline: Bytes,
+}
+
+impl From<Found> for ReadContent {
+    fn from(found: Found) -> Self {
+        Self {
+            stamp: found.record.stamp,
+            content: found.record.content,
+            inline: found.inline,
+        }
+    }
+}
+
+/// Bytes of an object, in order.
+pub type ReadStream = BoxStream<'static, Result<Bytes, ReadError>>;
 
 /// Why bytes could not be read. A read that has begun ends as a broken stream, never short.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,92 @@
+//! What an operator may set about the gateway. Every default stands here, with its reason.
+
+use std::time::Duration;
+
+/// Settings of the data path and of the view of the cluster that it acts on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathSettings {
+    /// Bodies up to so many bytes travel with their record (PROTOCOLS 17).
+    pub inline_limit: u64,
+    /// Bodies up to so many bytes use the shortened code (PROTOCOLS 17); never above the unit.
+    pub small_limit: u64,
+    /// Bytes of fragments in one append to one member: one log record and one sync's worth.
+    pub run_bytes: u64,
+    /// Runs of one body that are appended at the same time.
+    pub runs_in_flight: usize,
+    /// The byte budget of all bodies that are written at the moment (PROTOCOLS 16).
+    pub write_budget: u64,
+    /// The byte budget of all reads.
+    pub read_budget: u64,
+    /// How long a request waits for budget before it is refused.
+    pub budget_wait: Duration,
+    /// A run of a slow body is appended unfinished after so long.
+    pub run_fill_time: Duration,
+    /// A member that has not acked an append by then is late (PROTOCOLS 14).
+    pub append_deadline: Duration,
+    /// How long a body waits for a volume that takes it.
+    pub volume_wait: Duration,
+    /// How long a volume or member that failed is passed over.
+    pub shun_time: Duration,
+    /// A member that has not answered a read by then counts as absent.
+    pub read_deadline: Duration,
+    /// Bytes of fragments that one member is asked for at once.
+    pub read_bytes: u64,
+    /// Groups of stripes of one read that are fetched ahead of the client.
+    pub groups_ahead: usize,
+    /// When parity is asked for beside a late member, before latencies are known.
+    pub hedge_start: Duration,
+    /// The least time after which parity is asked for.
+    pub hedge_min: Duration,
+    /// The most time after which parity is asked for.
+    pub hedge_max: Duration,
+}
+
+impl Default for PathSettings {
+    fn default() -> Self {
+        const MIB: u64 = 1 << 20;
+        Self {
+            inline_limit: 16 << 10,
+            small_limit: 64 << 10,
+            run_bytes: MIB,
+            runs_in_flight: 2,
+            // 256 MiB a process, of which reads have a quarter, and Raft and repair an eighth.
+            write_budget: 160 * MIB,
+            read_budget: 64 * MIB,
+            budget_wait: Duration::from_secs(10),
+            run_fill_time: Duration::from_secs(1),
+            append_deadline: Duration::from_secs(4),
+            volume_wait: Duration::from_secs(10),
+            shun_time: Duration::from_secs(5),
+            read_deadline: Duration::from_secs(10),
+            read_bytes: MIB / 2,
+            groups_ahead: 2,
+            hedge_start: Duration::from_millis(300),
+            hedge_min: Duration::from_millis(100),
+            hedge_max: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Settings of the view of the root state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewSettings {
+    /// How long one question for changes waits at the metadata service.
+    pub poll: Duration,
+    /// The pause after a question that failed.
+    pub retry: Duration,
+    /// Requests are refused when the view was not confirmed for so long (PROTOCOLS 6).
+    pub lease: Duration,
+    /// How many volumes that are not in the view are remembered: 64 Ki of them are about 16 MiB.
+    pub volumes_max: usize,
+}
+
+impl Default for ViewSettings {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_secs(1),
+            retry: Duration::from_millis(200),
+            lease: Duration::from_secs(5),
+            volumes_max: 64 << 10,
+        }
+    }
+}
