@@ -17,11 +17,11 @@ up: setup
 
 # ARGS go to `cargo test`: make test ARGS="-p enfilade-placement"
 test: setup
-	cargo test $(CARGO_FLAGS) --workspace $(ARGS)
+	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast $(ARGS)
 
 # The same tests with the long sequences and many seeds that do not fit into `make test`.
 soak: setup
-	ENFILADE_SOAK=1 cargo test $(CARGO_FLAGS) --workspace $(ARGS)
+	ENFILADE_SOAK=1 cargo test $(CARGO_FLAGS) --workspace --no-fail-fast $(ARGS)
 
 # Everything that the gate checks.
 check:
