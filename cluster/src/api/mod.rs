@@ -10,6 +10,8 @@ pub mod error;
 pub mod garbage;
 pub mod heartbeat;
 pub mod key;
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
 pub mod query;
 pub mod record;
 pub mod root;

@@ -1,0 +1,167 @@
+//! Deleting a bucket: fence it everywhere, check that it is empty everywhere, then remove it
+//! (PROTOCOLS 6).
+//!
+//! Driven by whoever asked for it, and taken up by the root leader when that one stopped half-way:
+//! every step may be repeated, and two drivers come to the same end.
+
+use enfilade_placement::{PartitionId, RequestId};
+
+use super::retry::{Client, Effort, Transport, unexpected};
+use crate::api::Result;
+use crate::api::command::{KeyReply, Outcome, PartitionCommand, PartitionEnvelope, Refusal};
+use crate::api::error::MetadataError;
+use crate::api::key::RowPrefix;
+use crate::api::root::{Bucket, RootCommand, RootOutcome, RootRefusal, RootReply, RootView};
+use crate::call::{Answer, Call};
+
+/// What the partitions said of a bucket that is to be deleted.
+enum Finding {
+    /// All fenced, all empty.
+    Empty,
+    /// All fenced, and one holds something.
+    Holds,
+    /// Another driver found it not empty and already lifts the fence.
+    Unfencing,
+}
+
+impl<T: Transport> Client<T> {
+    /// Deletes a bucket, from [`RootCommand::BeginDeleteBucket`] on.
+    pub(super) async fn delete_bucket(
+        &self,
+        request: RequestId,
+        name: String,
+    ) -> Result<RootOutcome> {
+        let mut effort = self.effort();
+        let begin = RootCommand::BeginDeleteBucket { name };
+        match self.propose_root(request, begin, &mut effort).await? {
+            Ok(RootReply::Bucket(bucket)) => self.drive_deletion(&bucket, &mut effort).await,
+            Ok(_) => Err(MetadataError::Undecodable(
+                "the reply names no bucket".to_owned(),
+            )),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Takes up the deletion of a bucket that another began and did not end.
+    ///
+    /// # Errors
+    /// As those of any call; the deletion can then be taken up again.
+    pub async fn resume_deletion(&self, bucket: &Bucket) -> Result<RootOutcome> {
+        self.drive_deletion(bucket, &mut self.effort()).await
+    }
+
+    async fn drive_deletion(&self, bucket: &Bucket, effort: &mut Effort) -> Result<RootOutcome> {
+        let finding = self.find(bucket, effort).await?;
+        let empty = matches!(finding, Finding::Empty);
+        if !empty {
+            // The fence goes before the root's mark does: a crash between is taken up again.
+            let lifted = Bucket {
+                revision: bucket.revision + 1,
+                ..bucket.clone()
+            };
+            self.fence(&lifted, false, effort).await?;
+        }
+        let end = RootCommand::EndDeleteBucket {
+            bucket: bucket.id,
+            revision: bucket.revision,
+            empty,
+        };
+        match self.propose_root(self.request_id(), end, effort).await? {
+            Ok(_) if empty => Ok(Ok(RootReply::Done)),
+            Ok(_) => Ok(Err(RootRefusal::BucketNotEmpty)),
+            // Another driver came first, with the same finding: both looked behind the same fence.
+            Err(RootRefusal::NotFound(_)) if empty => Ok(Ok(RootReply::Done)),
+            Err(RootRefusal::BucketBusy) if !empty => Ok(Err(RootRefusal::BucketNotEmpty)),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    async fn find(&self, bucket: &Bucket, effort: &mut Effort) -> Result<Finding> {
+        if !self.fence(bucket, true, effort).await? {
+            return Ok(Finding::Unfencing);
+        }
+        for partition in covering(&*self.refresh(effort).await?, bucket) {
+            let call = Call::IsEmpty {
+                partition,
+                bucket: bucket.id,
+            };
+            match self.perform(&call, effort).await? {
+                Answer::IsEmpty(true) => {}
+                Answer::IsEmpty(false) => return Ok(Finding::Holds),
+                _ => return Err(unexpected(&call)),
+            }
+        }
+        Ok(Finding::Empty)
+    }
+
+    /// Brings the bucket's revision to all its partitions; whether none had a newer one.
+    async fn fence(&self, bucket: &Bucket, fenced: bool, effort: &mut Effort) -> Result<bool> {
+        for partition in covering(&*self.refresh(effort).await?, bucket) {
+            let command = PartitionCommand::Bucket {
+                bucket: bucket.id,
+                revision: bucket.revision,
+                versioning: bucket.versioning,
+                fenced,
+                abort_uploads: fenced,
+            };
+            match self.propose(partition, command, effort).await? {
+                Ok(_) => {}
+                Err(Refusal::StaleRevision(_)) => return Ok(false),
+                Err(refusal) => return Err(MetadataError::Unavailable(refusal.to_string())),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Proposes a command that belongs to no key.
+    pub(super) async fn propose(
+        &self,
+        partition: PartitionId,
+        command: PartitionCommand,
+        effort: &mut Effort,
+    ) -> Result<Outcome> {
+        let view = self.view(effort).await?;
+        let epoch = view.partitions.get(&partition).map(|p| p.epoch);
+        let epoch = epoch
+            .ok_or_else(|| MetadataError::Invalid(format!("there is no partition {partition}")))?;
+        let deadline = self.deadline(partition, effort).await?;
+        let request = self.request_id();
+        let envelope = PartitionEnvelope {
+            request,
+            deadline,
+            epoch,
+            command,
+        };
+        let call = Call::Propose {
+            partition,
+            envelope,
+        };
+        match self.perform(&call, effort).await? {
+            Answer::Outcome(outcome) => Ok(outcome),
+            _ => Err(unexpected(&call)),
+        }
+    }
+}
+
+/// The partitions that hold keys of a bucket.
+fn covering(view: &RootView, bucket: &Bucket) -> Vec<PartitionId> {
+    let first = RowPrefix::of_bucket(bucket.id);
+    super::pages::covering(view, first.as_bytes(), first.after().as_deref())
+        .into_iter()
+        .map(|partition| partition.id)
+        .collect()
+}
+
+/// Nothing but success is expected of a garbage ack.
+pub(super) fn acked(outcome: Outcome) -> Result<()> {
+    match outcome {
+        Ok(KeyReply::Done) => Ok(()),
+        Ok(_) => Err(MetadataError::Undecodable(
+            "an ack was answered otherwise".to_owned(),
+        )),
+        Err(Refusal::StaleRoute(epoch)) => Err(MetadataError::Unavailable(format!(
+            "the partition is at epoch {epoch}"
+        ))),
+        Err(refusal) => Err(MetadataError::Unavailable(refusal.to_string())),
+    }
+}
