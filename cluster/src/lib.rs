@@ -7,4 +7,5 @@ pub mod env;
 pub mod partition;
 pub mod root;
 pub mod rows;
+mod typed;
 pub mod server;

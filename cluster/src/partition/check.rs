@@ -1,0 +1,1 @@
+//! What holds of a partition's rows after every command.
