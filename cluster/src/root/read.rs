@@ -1,41 +1,91 @@
 //! Questions to the root state: pure reads of its rows.
 
-use enfilade_placement::{Volume, VolumeId};
+use enfilade_placement::{Chain, Enclosure, Topology, Volume, VolumeId};
+use serde::de::DeserializeOwned;
 
 use crate::api::command::GroupTime;
-use crate::api::root::{LedgerRow, RootView};
-use crate::rows::{Rows, RowsError};
+use crate::api::root::{Bucket, LedgerRow, Partition, RootView};
+use crate::root::keys::{self, Kind};
+use crate::root::state::{self, DriveRow};
+use crate::rows::{Rows, RowsError, Table};
+use crate::typed;
 
 /// The whole view, without sealed and retired volumes. Revision 0 before the cluster is born.
 ///
 /// # Errors
 /// When rows cannot be read or decoded.
-pub fn view(_rows: &dyn Rows) -> Result<RootView, RowsError> {
-    todo!()
+pub fn view(rows: &dyn Rows) -> Result<RootView, RowsError> {
+    let Some(head) = state::head(rows)? else {
+        return Ok(RootView::default());
+    };
+    let chains = all::<Chain>(rows, Kind::Chain)?;
+    let enclosures = all::<Enclosure>(rows, Kind::Enclosure)?;
+    let drives = all::<DriveRow>(rows, Kind::Drive)?;
+    let topology = Topology {
+        chains: chains.into_iter().map(|chain| (chain.id, chain)).collect(),
+        enclosures: enclosures.into_iter().map(|one| (one.id, one)).collect(),
+        drives: drives
+            .into_iter()
+            .map(|row| (row.drive.id, row.drive))
+            .collect(),
+    };
+    let live = live(rows)?;
+    let buckets = all::<Bucket>(rows, Kind::Bucket)?;
+    let partitions = all::<Partition>(rows, Kind::Partition)?;
+    Ok(RootView {
+        revision: head.revision,
+        cluster: head.cluster,
+        incarnation: head.incarnation,
+        level: head.level,
+        time: state::clock(rows)?.now,
+        profile: Some(head.profile),
+        volume_target: head.volume_target,
+        open_volumes: head.open_volumes,
+        topology,
+        volumes: volumes(rows, &live)?
+            .into_iter()
+            .map(|one| (one.id, one))
+            .collect(),
+        buckets: buckets
+            .into_iter()
+            .map(|one| (one.name.clone(), one))
+            .collect(),
+        partitions: partitions.into_iter().map(|one| (one.id, one)).collect(),
+        sealed_volumes: head.sealed_volumes,
+        ledger_rows: head.ledger_rows,
+    })
 }
 
-/// The revision alone.
+/// The revision alone; 0 before the cluster is born.
 ///
 /// # Errors
 /// When rows cannot be read or decoded.
-pub fn revision(_rows: &dyn Rows) -> Result<u64, RowsError> {
-    todo!()
+pub fn revision(rows: &dyn Rows) -> Result<u64, RowsError> {
+    Ok(state::head(rows)?.map_or(0, |head| head.revision))
 }
 
 /// The group's time alone, for deadlines.
 ///
 /// # Errors
 /// When rows cannot be read or decoded.
-pub fn time(_rows: &dyn Rows) -> Result<GroupTime, RowsError> {
-    todo!()
+pub fn time(rows: &dyn Rows) -> Result<GroupTime, RowsError> {
+    Ok(state::clock(rows)?.now)
 }
 
 /// Volumes by id, in any state; those that never were are left out.
 ///
 /// # Errors
 /// When rows cannot be read or decoded.
-pub fn volumes(_rows: &dyn Rows, _ids: &[VolumeId]) -> Result<Vec<Volume>, RowsError> {
-    todo!()
+pub fn volumes(rows: &dyn Rows, ids: &[VolumeId]) -> Result<Vec<Volume>, RowsError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        found.extend(typed::load::<Volume>(
+            rows,
+            Table::Root,
+            &keys::volume(*id),
+        )?);
+    }
+    Ok(found)
 }
 
 /// A page of all volumes, ordered by id, after `after`; at most `limit`.
@@ -43,17 +93,31 @@ pub fn volumes(_rows: &dyn Rows, _ids: &[VolumeId]) -> Result<Vec<Volume>, RowsE
 /// # Errors
 /// When rows cannot be read or decoded.
 pub fn all_volumes(
-    _rows: &dyn Rows,
-    _after: Option<VolumeId>,
-    _limit: usize,
+    rows: &dyn Rows,
+    after: Option<VolumeId>,
+    limit: usize,
 ) -> Result<Vec<Volume>, RowsError> {
-    todo!()
+    let span = after.map_or_else(|| keys::all(Kind::Volume), keys::volumes_after);
+    let page = typed::collect(rows, Table::Root, &span, limit)?;
+    Ok(page.into_iter().map(|(_, volume)| volume).collect())
 }
 
 /// The ledger's rows, at most `limit`.
 ///
 /// # Errors
 /// When rows cannot be read or decoded.
-pub fn ledger(_rows: &dyn Rows, _limit: usize) -> Result<Vec<LedgerRow>, RowsError> {
-    todo!()
+pub fn ledger(rows: &dyn Rows, limit: usize) -> Result<Vec<LedgerRow>, RowsError> {
+    let page = typed::collect(rows, Table::Root, &keys::all(Kind::Ledger), limit)?;
+    Ok(page.into_iter().map(|(_, row)| row).collect())
+}
+
+/// The volumes that are open, suspended or sealing.
+pub(super) fn live(rows: &dyn Rows) -> Result<Vec<VolumeId>, RowsError> {
+    let keys = typed::keys(rows, Table::Root, &keys::all(Kind::Live), usize::MAX)?;
+    Ok(keys.iter().filter_map(|key| keys::live_id(key)).collect())
+}
+
+fn all<T: DeserializeOwned>(rows: &dyn Rows, kind: Kind) -> Result<Vec<T>, RowsError> {
+    let all = typed::collect(rows, Table::Root, &keys::all(kind), usize::MAX)?;
+    Ok(all.into_iter().map(|(_, value)| value).collect())
 }

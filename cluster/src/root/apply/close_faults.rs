@@ -1,0 +1,11 @@
+//! Removes faults from the ledger whose fragments were rebuilt, read back and verified.
+
+use crate::api::root::{LedgerRow, RootReply};
+use crate::root::state::{State, Stop};
+
+use super::ledger::{self, Shard};
+
+pub(super) fn apply(state: &mut State<'_, '_>, faults: &[LedgerRow]) -> Result<RootReply, Stop> {
+    ledger::change(state, faults, Shard::remove)?;
+    Ok(RootReply::Done)
+}

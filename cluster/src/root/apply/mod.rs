@@ -1,0 +1,88 @@
+//! The commands: one file each.
+
+mod attach_drive;
+mod begin_delete_bucket;
+mod close_faults;
+mod create_bucket;
+mod end_delete_bucket;
+pub(super) mod init;
+mod join_enclosure;
+mod ledger;
+mod open_volume;
+mod report_faults;
+mod resume_volume;
+mod retire_volume;
+mod seal_volume;
+mod set_drive;
+mod set_enclosure;
+mod suspend_volume;
+pub(super) mod tick;
+mod volume_fenced;
+
+use crate::api::root::{RootCommand, RootEnvelope, RootRefusal, RootReply};
+
+use super::state::{State, Stop};
+
+/// Acts. After a refusal the caller throws all writes away.
+pub(super) fn command(
+    state: &mut State<'_, '_>,
+    envelope: &RootEnvelope,
+) -> Result<RootReply, Stop> {
+    match &envelope.command {
+        RootCommand::Init(_) => Err(RootRefusal::Born(state.head.cluster).into()),
+        RootCommand::Tick { .. } => Ok(RootReply::Done),
+        RootCommand::JoinEnclosure {
+            id,
+            chain,
+            addresses,
+        } => join_enclosure::apply(state, *id, *chain, addresses),
+        RootCommand::SetEnclosure { id, state: new } => set_enclosure::apply(state, *id, *new),
+        RootCommand::AttachDrive {
+            drive,
+            enclosure,
+            slot,
+            capacity,
+            generation,
+        } => {
+            let offer = attach_drive::Offer {
+                drive: *drive,
+                enclosure: *enclosure,
+                slot: *slot,
+                capacity: *capacity,
+                generation: *generation,
+            };
+            attach_drive::apply(state, &offer, envelope.request)
+        }
+        RootCommand::SetDrive { drive, state: new } => set_drive::apply(state, *drive, *new),
+        RootCommand::OpenVolume {
+            profile,
+            members,
+            violation,
+        } => open_volume::apply(state, *profile, members, *violation),
+        RootCommand::SuspendVolume { volume, epoch } => {
+            suspend_volume::apply(state, *volume, *epoch)
+        }
+        RootCommand::ResumeVolume { volume, epoch } => resume_volume::apply(state, *volume, *epoch),
+        RootCommand::SealVolume { volume, epoch } => seal_volume::apply(state, *volume, *epoch),
+        RootCommand::VolumeFenced {
+            volume,
+            epoch,
+            member,
+            bytes,
+        } => volume_fenced::apply(state, *volume, *epoch, *member, *bytes),
+        RootCommand::RetireVolume { volume, epoch } => retire_volume::apply(state, *volume, *epoch),
+        RootCommand::CreateBucket {
+            name,
+            owner,
+            created_ms,
+        } => create_bucket::apply(state, name, owner, *created_ms),
+        RootCommand::BeginDeleteBucket { name } => begin_delete_bucket::apply(state, name),
+        RootCommand::EndDeleteBucket {
+            bucket,
+            revision,
+            empty,
+        } => end_delete_bucket::apply(state, *bucket, *revision, *empty),
+        RootCommand::ReportFaults(faults) => report_faults::apply(state, faults),
+        RootCommand::CloseFaults(faults) => close_faults::apply(state, faults),
+    }
+}

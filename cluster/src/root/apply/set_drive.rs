@@ -1,0 +1,18 @@
+//! Changes the state of a drive.
+
+use enfilade_placement::{DriveId, DriveState};
+
+use crate::api::root::RootReply;
+use crate::root::keys;
+use crate::root::state::{State, Stop};
+
+pub(super) fn apply(
+    state: &mut State<'_, '_>,
+    id: DriveId,
+    new: DriveState,
+) -> Result<RootReply, Stop> {
+    let mut row = state.drive(id)?;
+    row.drive.state = new;
+    state.set(keys::drive(id), &row)?;
+    Ok(RootReply::Done)
+}

@@ -1,0 +1,1 @@
+//! What holds of the root state after every command.
