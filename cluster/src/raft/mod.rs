@@ -1,0 +1,15 @@
+//! Raft by openraft, on RocksDB.
+//!
+//! The rest of the crate sees groups ([`groups`]): propose a command, read rows linearizably.
+
+pub mod groups;
+mod log;
+mod log_writer;
+pub mod memory;
+pub(crate) mod network;
+pub mod rocks;
+mod rocks_rows;
+mod snapshot;
+mod state_machine;
+pub mod store;
+pub mod types;
