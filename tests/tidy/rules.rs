@@ -224,35 +224,55 @@ pub(crate) fn door(source: &Source) -> Vec<Finding> {
         if !source.path.starts_with(folder) {
             continue;
         }
-        let prefix = format!("{other}::");
-        for (number, line) in source.production() {
-            for (at, _) in line.match_indices(&prefix) {
-                let rest = &line[at + prefix.len()..];
-                let name = identifiers(rest).next().unwrap_or_default();
-                // `use other::{api::.., client::..}` names several; types at the crate's root are
-                // what it exports to all.
-                let modules = rest.starts_with(|c: char| c.is_ascii_lowercase());
-                if modules && !doors.contains(&name) {
-                    let text = format!("`{other}::{name}`: only {doors:?} are open to {folder}");
-                    findings.push(Finding::new(&source.path, number, text));
-                }
+        for (start, _) in source.code.match_indices(&format!("{other}::")) {
+            let number = source.line_of(start);
+            let modules = modules(&source.code, start + other.len() + 2);
+            let closed = modules.filter(|name| !doors.contains(name));
+            for name in closed.filter(|_| !source.is_test(number)) {
+                let text = format!("`{other}::{name}`: only {doors:?} are open to {folder}");
+                findings.push(Finding::new(&source.path, number, text));
             }
         }
     }
     findings
 }
 
+/// Modules that a path names at `at`: one, or several in braces. Types at a crate's root are open
+/// to all.
+fn modules(code: &str, at: usize) -> impl Iterator<Item = &str> {
+    let rest = &code[at..];
+    let (group, end) = match rest.starts_with('{') {
+        true => (1, closing(code, at).map_or(rest.len(), |close| close - at)),
+        false => (0, rest.find(|c: char| !is_word(c)).unwrap_or(rest.len())),
+    };
+    let mut depth = 0usize;
+    let items = rest[group..end].split(move |c: char| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    items
+        .filter_map(|item| identifiers(item).next())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
 /// Whether the line holds `token` where no longer identifier begins (`my_todo!(` is not `todo!(`).
 fn has_token(line: &str, token: &str) -> bool {
     line.match_indices(token).any(|(at, _)| {
         let before = line[..at].chars().next_back();
-        !token.starts_with(char::is_alphabetic)
-            || !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+        !token.starts_with(char::is_alphabetic) || !before.is_some_and(is_word)
     })
 }
 
 fn identifiers(line: &str) -> impl Iterator<Item = &str> {
-    line.split(|c: char| !c.is_alphanumeric() && c != '_')
+    line.split(|c: char| !is_word(c))
         .filter(|word| word.starts_with(|c: char| c.is_alphabetic() || c == '_'))
 }
 
@@ -377,8 +397,9 @@ mod tests {
     #[test]
     fn only_the_open_modules_of_a_crate_are_named() {
         let text = "use enfilade_cluster::api::X;\nuse enfilade_cluster::raft::Y;\n\
-                    use enfilade_cluster::Z;\n";
-        assert_eq!(lines(door, "gateway/src/a.rs", text), [2]);
+                    use enfilade_cluster::Z;\n\
+                    use enfilade_cluster::{\n    Z, api::{A, b},\n    raft::C,\n};\n";
+        assert_eq!(lines(door, "gateway/src/a.rs", text), [2, 4]);
         assert_eq!(lines(door, "src/a.rs", text), [] as [usize; 0]);
     }
 }
