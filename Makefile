@@ -19,9 +19,13 @@ up: setup
 test: setup
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast $(ARGS)
 
-# The same tests with the long sequences and many seeds that do not fit into `make test`.
+# The same tests with the long sequences and many seeds that do not fit into `make test`, then real
+# processes: every pair of replica holders is killed once, and the power fails ten times.
 soak: setup
 	ENFILADE_SOAK=1 cargo test $(CARGO_FLAGS) --workspace --no-fail-fast $(ARGS)
+	cargo build $(CARGO_FLAGS)
+	cargo run $(CARGO_FLAGS) -p chaos -- run enclosure-loss --pairs all
+	cargo run $(CARGO_FLAGS) -p chaos -- run power-loss --rounds 10
 
 # Everything that the gate checks.
 check:
