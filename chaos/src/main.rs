@@ -1,1 +1,83 @@
-fn main() {}
+//! Faults on a real cluster, and the proof that nothing was lost: starts processes, puts load on
+//! them, kills them, and checks every acked byte.
+//!
+//! The seed decides what clients do and which enclosures die. It does not decide how the operating
+//! system schedules processes: a run that failed is evidence by its history, not by being repeated.
+
+mod check;
+mod client;
+mod cluster;
+mod history;
+mod scenario;
+mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use scenario::Options;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "chaos",
+    version,
+    about = "Faults on real processes, and the verdict"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a scenario, and exits with 0 only when every promise was kept.
+    Run(Options),
+    /// Checks the history of an earlier run again.
+    Check {
+        /// `history.jsonl` in the folder of the run.
+        history: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Run(options) => {
+            let verdicts = tokio::select! {
+                verdicts = scenario::run(&options) => verdicts?,
+                // Dropping the scenario ends the cluster.
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            };
+            let passed = verdicts.iter().filter(|verdict| verdict.passed()).count();
+            let word = if passed == verdicts.len() {
+                "PASS"
+            } else {
+                "FAIL"
+            };
+            println!("{word}: {passed} of {} runs passed", verdicts.len());
+            Ok(exit(passed == verdicts.len()))
+        }
+        Command::Check { history } => {
+            let operations = history::read(&history)?;
+            let findings = check::all(&operations);
+            for finding in &findings {
+                println!("{finding}");
+            }
+            println!(
+                "{} operations, {} findings",
+                operations.len(),
+                findings.len()
+            );
+            Ok(exit(findings.is_empty()))
+        }
+    }
+}
+
+fn exit(passed: bool) -> ExitCode {
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

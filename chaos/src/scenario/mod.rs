@@ -1,0 +1,141 @@
+//! Scenarios: what is done to a cluster under load, and the verdict.
+
+mod enclosure_loss;
+mod pairs;
+mod power_loss;
+mod stage;
+mod verdict;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::cluster::Shape;
+use crate::workload::ops::Plan;
+use pairs::Pairs;
+use verdict::Verdict;
+
+/// What is done to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Kills an enclosure, then a second one, and starts both again.
+    EnclosureLoss,
+    /// Kills every process at once, and starts the cluster again.
+    PowerLoss,
+}
+
+impl Scenario {
+    fn name(self) -> &'static str {
+        match self {
+            Scenario::EnclosureLoss => "enclosure-loss",
+            Scenario::PowerLoss => "power-loss",
+        }
+    }
+}
+
+/// Flags of `run`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// What is done to the cluster.
+    pub(crate) scenario: Scenario,
+    /// Decides every choice of the run [default: another one each time].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Which pairs of enclosures are killed, each in a cluster of its own: `all` pairs of metadata
+    /// replica holders, a number of random ones, or pairs by id such as `1+4,2+3`.
+    #[arg(long, default_value = "1")]
+    pub(crate) pairs: Pairs,
+    /// How often the power fails.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Enclosures of the cluster.
+    #[arg(long, default_value_t = 6)]
+    pub(crate) enclosures: u32,
+    /// Drives of each enclosure.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) drives: u32,
+    /// Profile of the cluster, k+m.
+    #[arg(long, default_value = "4+2")]
+    pub(crate) profile: String,
+    /// Clients that write at the same time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) writers: u32,
+    /// Keys that each writer has for itself.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) keys: usize,
+    /// Keys that all writers overwrite, and as many that they create and delete.
+    #[arg(long, default_value_t = 12)]
+    pub(crate) shared: usize,
+    /// Bytes of the largest object but those by multipart.
+    #[arg(long, default_value_t = 8 << 20)]
+    pub(crate) largest: usize,
+    /// Seconds of load before, between and after the faults.
+    #[arg(long, default_value_t = 8)]
+    hold: u64,
+    /// Seconds that writes, or reads, may stand still under load.
+    #[arg(long, default_value_t = 20)]
+    max_gap: u64,
+    /// Seconds after which a client gives an operation up.
+    #[arg(long, default_value_t = 60)]
+    deadline: u64,
+    /// Seconds that the cluster may take to become healthy, and an object to become readable.
+    #[arg(long, default_value_t = 120)]
+    patience: u64,
+    /// The program under test [default: `enfilade` beside this one, built when it is not there].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Where the folders of runs are made [default: the system's folder for temporary files].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Keeps the folders of runs that passed, too.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+impl Options {
+    fn plan(&self, seed: u64) -> Plan {
+        Plan {
+            seed,
+            writers: self.writers,
+            keys: self.keys,
+            shared: self.shared,
+            largest: self.largest,
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        Shape {
+            enclosures: self.enclosures,
+            drives: self.drives,
+            profile: self.profile.clone(),
+        }
+    }
+
+    fn hold(&self) -> Duration {
+        Duration::from_secs(self.hold)
+    }
+
+    fn max_gap(&self) -> Duration {
+        Duration::from_secs(self.max_gap)
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline)
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+}
+
+/// Runs a scenario to its verdicts, one a cluster. Prints as it goes.
+///
+/// # Errors
+/// When a run could not be carried out: then there is no verdict.
+pub(crate) async fn run(options: &Options) -> anyhow::Result<Vec<Verdict>> {
+    match options.scenario {
+        Scenario::EnclosureLoss => enclosure_loss::run(options).await,
+        Scenario::PowerLoss => Ok(vec![power_loss::run(options).await?]),
+    }
+}
