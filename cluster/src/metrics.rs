@@ -63,17 +63,15 @@ impl Metrics {
     fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let histogram = |name: &str, help: &str, buckets| {
-            let name = format!("enfilade_cluster_{name}");
             let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
         let gauge = |name: &str, help: &str| {
-            let metric = IntGauge::new(format!("enfilade_cluster_{name}"), help)?;
+            let metric = IntGauge::new(name, help)?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
         let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let options = Opts::new(format!("enfilade_cluster_{name}"), help);
-            let metric = IntGaugeVec::new(options, labels)?;
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
         let options = HistogramOpts::new("enfilade_cluster_call_seconds", "time to answer a call");
@@ -88,18 +86,52 @@ impl Metrics {
         Ok(Self {
             call_seconds,
             call_errors,
-            log_sync_seconds: histogram("log_sync_seconds", "time of a log sync", seconds())?,
-            log_batch_writes: histogram("log_batch_writes", "writes that share a sync", counts())?,
-            apply_entries: histogram("apply_entries", "entries applied in one batch", counts())?,
-            group_leader: gauges("group_leader", "1 where the group's leader is", &["group"])?,
-            group_term: gauges("group_term", "raft term of the group", &["group"])?,
-            group_applied: gauges("group_applied_index", "last applied entry", &["group"])?,
-            group_log: gauges("group_log_index", "last entry of the log", &["group"])?,
-            memtable_bytes: gauge("memtable_bytes", "memory in write buffers")?,
-            block_cache_bytes: gauge("block_cache_bytes", "memory in the block cache")?,
-            table_bytes: gauge("table_bytes", "bytes of table files")?,
-            braked_enclosures: gauge("braked_enclosures", "held from going out by the brake")?,
-            volumes: gauges("volumes", "volumes by state", &["state"])?,
+            log_sync_seconds: histogram(
+                "enfilade_cluster_log_sync_seconds",
+                "time of a log sync",
+                seconds(),
+            )?,
+            log_batch_writes: histogram(
+                "enfilade_cluster_log_batch_writes",
+                "writes that share a sync",
+                counts(),
+            )?,
+            apply_entries: histogram(
+                "enfilade_cluster_apply_entries",
+                "entries applied in one batch",
+                counts(),
+            )?,
+            group_leader: gauges(
+                "enfilade_cluster_group_leader",
+                "1 where the group's leader is",
+                &["group"],
+            )?,
+            group_term: gauges(
+                "enfilade_cluster_group_term",
+                "raft term of the group",
+                &["group"],
+            )?,
+            group_applied: gauges(
+                "enfilade_cluster_group_applied_index",
+                "last applied entry",
+                &["group"],
+            )?,
+            group_log: gauges(
+                "enfilade_cluster_group_log_index",
+                "last entry of the log",
+                &["group"],
+            )?,
+            memtable_bytes: gauge("enfilade_cluster_memtable_bytes", "memory in write buffers")?,
+            block_cache_bytes: gauge(
+                "enfilade_cluster_block_cache_bytes",
+                "memory in the block cache",
+            )?,
+            table_bytes: gauge("enfilade_cluster_table_bytes", "bytes of table files")?,
+            braked_enclosures: gauge(
+                "enfilade_cluster_braked_enclosures",
+                "held from going out by the brake",
+            )?,
+            volumes: gauges("enfilade_cluster_volumes", "volumes by state", &["state"])?,
             registry,
         })
     }
