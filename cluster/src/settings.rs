@@ -67,6 +67,8 @@ pub struct KeeperSettings {
     pub tick: Duration,
     /// How often the volumes are looked after.
     pub volumes: Duration,
+    /// How long a suspended volume is left alone before it may be offered again.
+    pub suspended_min: Duration,
     /// How long a suspended volume waits for its members before it is sealed (PROTOCOLS 14).
     pub suspended_max: Duration,
     /// New volumes a minute and profile, beyond the number that is to be open (PROTOCOLS 14).
@@ -122,6 +124,7 @@ impl Default for KeeperSettings {
             period: Duration::from_millis(500),
             tick: Duration::from_secs(5),
             volumes: Duration::from_secs(1),
+            suspended_min: Duration::from_secs(5),
             suspended_max: Duration::from_secs(600),
             new_volumes_a_minute: 60,
             deletion_max: Duration::from_secs(30),

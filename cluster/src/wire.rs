@@ -16,12 +16,7 @@ use tonic::{Request, Status};
 use crate::api::encoding::{decode, encode};
 
 /// The generated service.
-#[expect(
-    missing_docs,
-    unreachable_pub,
-    clippy::allow_attributes_without_reason,
-    reason = "generated"
-)]
+#[expect(unreachable_pub, reason = "generated")]
 pub(crate) mod pb {
     tonic::include_proto!("enfilade.cluster.v1");
 }

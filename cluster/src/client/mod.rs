@@ -6,4 +6,9 @@ mod pages;
 mod retry;
 mod route;
 
+pub mod in_process;
+pub mod remote;
+
+pub use in_process::InProcess;
+pub use remote::Remote;
 pub use retry::{Client, ClientSettings, Transport};

@@ -20,7 +20,7 @@ use crate::api::encoding::{decode, encode};
 
 /// The log of one group. Clones share it.
 #[derive(Clone)]
-pub struct GroupLog(Arc<Shared>);
+pub(super) struct GroupLog(Arc<Shared>);
 
 struct Shared {
     group: PartitionId,
@@ -53,7 +53,7 @@ impl GroupLog {
     ///
     /// # Errors
     /// When the store fails, or holds what cannot be decoded.
-    pub fn open(
+    pub(super) fn open(
         group: PartitionId,
         store: Arc<dyn LogStore>,
         cache_bytes: usize,
@@ -93,12 +93,12 @@ impl GroupLog {
     }
 
     /// Whether this replica has ever voted or followed a leader in this group.
-    pub fn has_voted(&self) -> bool {
+    pub(super) fn has_voted(&self) -> bool {
         self.state().vote.is_some()
     }
 
     /// Bytes appended since this was last called with `reset`.
-    pub fn grown(&self, reset: bool) -> u64 {
+    pub(super) fn grown(&self, reset: bool) -> u64 {
         if reset {
             self.0.grown.swap(0, Ordering::Relaxed)
         } else {

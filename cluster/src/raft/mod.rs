@@ -9,7 +9,7 @@ pub mod memory;
 pub(crate) mod network;
 pub mod rocks;
 mod rocks_rows;
-mod snapshot;
+pub(crate) mod snapshot;
 mod state_machine;
 pub mod store;
 pub mod types;

@@ -60,7 +60,7 @@ pub(crate) enum Part {
 }
 
 /// What openraft carries about as the data of a snapshot.
-pub enum SnapshotData {
+pub(crate) enum SnapshotData {
     /// Only a position is wanted.
     Position,
     /// To be sent.
@@ -70,7 +70,7 @@ pub enum SnapshotData {
 }
 
 /// Rows on their way to another replica.
-pub struct Export {
+pub(crate) struct Export {
     /// The ranges that they are of.
     pub ranges: Vec<RowRange>,
     /// The rows, by index of their range; `None` when all have come.
@@ -78,7 +78,7 @@ pub struct Export {
 }
 
 /// A complete, synced file of a snapshot.
-pub struct Staged(PathBuf);
+pub(crate) struct Staged(PathBuf);
 
 /// The ranges that a group's rows are in.
 fn ranges_of(group: PartitionId, rows: &dyn Rows) -> io::Result<Vec<RowRange>> {

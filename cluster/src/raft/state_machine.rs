@@ -27,7 +27,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// The rows of one group. Clones share them.
 #[derive(Clone)]
-pub struct GroupState(Arc<Shared>);
+pub(crate) struct GroupState(Arc<Shared>);
 
 struct Shared {
     group: PartitionId,
@@ -45,7 +45,7 @@ impl GroupState {
     ///
     /// # Errors
     /// When the store fails, or holds what cannot be decoded.
-    pub fn open(
+    pub(super) fn open(
         group: PartitionId,
         store: Arc<dyn StateStore>,
         staging: PathBuf,
@@ -72,7 +72,7 @@ impl GroupState {
     }
 
     /// Tells of every commit of rows: the index of the last applied entry.
-    pub fn applied(&self) -> watch::Receiver<u64> {
+    pub(super) fn applied(&self) -> watch::Receiver<u64> {
         self.0.applied.subscribe()
     }
 

@@ -1,3 +1,386 @@
 //! The metadata service of one process: its groups, and the loops that their leaders run.
+//!
+//! [`MetadataService`] is what both clients speak to: the in-process one calls it, the gRPC adapter
+//! ([`grpc`]) is thin. It answers for this replica only: whoever does not lead says who does.
 
+mod beats;
+mod birth;
+pub mod grpc;
+mod keeper;
+mod members;
+mod planner;
 pub mod read;
+mod status;
+mod view;
+mod volumes;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use enfilade_placement::{EnclosureId, PartitionId};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::Result;
+use crate::api::command::{PartitionCommand, PartitionEnvelope};
+use crate::api::encoding::encode;
+use crate::api::error::MetadataError;
+use crate::api::heartbeat::{Heartbeat, HeartbeatReply};
+use crate::api::root::{RootCommand, RootEnvelope, RootOutcome};
+use crate::call::{Answer, Call};
+use crate::env::Env;
+use crate::metrics::metrics;
+use crate::raft::groups::{Group, Groups, Parts};
+use crate::raft::rocks::Rocks;
+use crate::raft::store::{LogStore, StateStore};
+use crate::raft::types::Reply;
+use crate::settings::{Settings, SettingsError};
+use crate::wire::Peers;
+
+use beats::Beats;
+use read::ReadSettings;
+use view::Views;
+
+/// The metadata service of one process. Clones are handles of the same.
+#[derive(Clone)]
+pub struct MetadataService(Arc<Inner>);
+
+pub(crate) struct Inner {
+    replica: EnclosureId,
+    /// Where the other replicas reach this one, `host:port`.
+    address: String,
+    settings: Settings,
+    env: Env,
+    peers: Arc<Peers>,
+    groups: Arc<Groups>,
+    beats: Beats,
+    views: Views,
+    /// RocksDB, for its metrics; none when the storage is in memory.
+    rocks: Option<Arc<Rocks>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Who a process is among the replicas.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    /// Its enclosure.
+    pub id: EnclosureId,
+    /// Where the other replicas reach it, `host:port`; empty when there are none.
+    pub address: String,
+}
+
+/// The metadata service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings cannot work.
+    #[error("the settings of the metadata service cannot work")]
+    Settings(#[source] SettingsError),
+    /// Its folder cannot be used: another process has it, the device fails, files are corrupt or
+    /// newer than this program.
+    #[error("the metadata folder {dir} cannot be used")]
+    Storage {
+        /// The folder.
+        dir: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Where a service keeps what must survive it.
+pub struct Storage {
+    /// Logs.
+    pub logs: Arc<dyn LogStore>,
+    /// Rows.
+    pub rows: Arc<dyn StateStore>,
+    rocks: Option<Arc<Rocks>>,
+}
+
+impl Storage {
+    /// Storage other than RocksDB: for tests and simulation.
+    pub fn new(logs: Arc<dyn LogStore>, rows: Arc<dyn StateStore>) -> Self {
+        Self {
+            logs,
+            rows,
+            rocks: None,
+        }
+    }
+
+    fn rocks(rocks: Rocks) -> Self {
+        let rocks = Arc::new(rocks);
+        Self {
+            logs: Arc::clone(&rocks) as _,
+            rows: Arc::clone(&rocks) as _,
+            rocks: Some(rocks),
+        }
+    }
+}
+
+impl MetadataService {
+    /// Opens the folder, resumes the groups that it holds replicas of, and runs the loops. Creates
+    /// no cluster: see [`MetadataService::bootstrap`] (PROTOCOLS 10).
+    ///
+    /// # Errors
+    /// When the settings cannot work or the folder cannot be used.
+    pub async fn start(
+        settings: Settings,
+        replica: Replica,
+        peers: Arc<Peers>,
+        env: Env,
+    ) -> std::result::Result<Self, StartError> {
+        settings.validate().map_err(StartError::Settings)?;
+        let dir = settings.dir.display().to_string();
+        let failed = |source| StartError::Storage {
+            dir: dir.clone(),
+            source,
+        };
+        let (folder, options) = (settings.dir.join("db"), settings.storage.clone());
+        let open = move || Rocks::open(&folder, &options);
+        let rocks = tokio::task::spawn_blocking(open)
+            .await
+            .map_err(io::Error::other);
+        let rocks = rocks.and_then(|rocks| rocks).map_err(failed)?;
+        Self::start_on(Storage::rocks(rocks), settings, replica, peers, env).await
+    }
+
+    /// As [`MetadataService::start`], on storage that is open already.
+    ///
+    /// # Errors
+    /// When the settings cannot work or the storage fails.
+    pub async fn start_on(
+        storage: Storage,
+        settings: Settings,
+        replica: Replica,
+        peers: Arc<Peers>,
+        env: Env,
+    ) -> std::result::Result<Self, StartError> {
+        settings.validate().map_err(StartError::Settings)?;
+        let dir = settings.dir.display().to_string();
+        let failed = |source| StartError::Storage {
+            dir: dir.clone(),
+            source,
+        };
+        let staging = settings.dir.join("snapshots");
+        std::fs::create_dir_all(&staging).map_err(failed)?;
+        let parts = Parts {
+            replica: replica.id,
+            logs: storage.logs,
+            rows: storage.rows,
+            staging,
+            peers: Arc::clone(&peers),
+            settings: settings.raft.clone(),
+            env: env.clone(),
+        };
+        let groups = Groups::open(parts).await.map_err(failed)?;
+        let service = Self(Arc::new(Inner {
+            replica: replica.id,
+            address: replica.address,
+            settings,
+            env,
+            peers,
+            groups,
+            beats: Beats::default(),
+            views: Views::default(),
+            rocks: storage.rocks,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }));
+        service.0.tasks.spawn(keeper::run(service.clone()));
+        Ok(service)
+    }
+
+    /// The enclosure of this process.
+    pub fn replica(&self) -> EnclosureId {
+        self.0.replica
+    }
+
+    /// The other processes.
+    pub fn peers(&self) -> &Arc<Peers> {
+        &self.0.peers
+    }
+
+    /// Time and randomness.
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    pub(crate) fn groups(&self) -> &Arc<Groups> {
+        &self.0.groups
+    }
+
+    /// Stops the loops and the replicas. What was acked is durable already.
+    pub async fn shutdown(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.groups.shutdown().await;
+    }
+
+    /// Answers a call, if this replica leads the group that it is for.
+    ///
+    /// # Errors
+    /// Who leads instead, or why there is no answer.
+    pub async fn call(&self, call: &Call) -> Result<Answer> {
+        let timer = metrics()
+            .call_seconds
+            .with_label_values(&[call.name()])
+            .start_timer();
+        let answer = self.answer(call).await;
+        timer.observe_duration();
+        if let Err(error) = &answer {
+            metrics()
+                .call_errors
+                .with_label_values(&[call.name(), kind(error)])
+                .inc();
+        }
+        answer
+    }
+
+    async fn answer(&self, call: &Call) -> Result<Answer> {
+        match call {
+            Call::Propose {
+                partition,
+                envelope,
+            } => self.propose(*partition, envelope).await,
+            Call::Root(envelope) => {
+                if matches!(
+                    envelope.command,
+                    RootCommand::Tick { .. } | RootCommand::Init(_)
+                ) {
+                    return Err(MetadataError::Invalid(
+                        "not a command of clients".to_owned(),
+                    ));
+                }
+                self.propose_root(envelope).await.map(Answer::Root)
+            }
+            Call::Watch { since, wait } => self.watch(*since, *wait).await.map(Answer::View),
+            Call::Heartbeat(beat) => self.heartbeat(beat).map(Answer::Heartbeat),
+            Call::Groups => Ok(Answer::Groups(self.statuses())),
+            call => self.question(call).await,
+        }
+    }
+
+    /// The replica of a group.
+    pub(crate) fn group(&self, group: PartitionId) -> Result<Arc<Group>> {
+        self.0
+            .groups
+            .get(group)
+            .ok_or(MetadataError::NotLeader { leader: None })
+    }
+
+    async fn propose(
+        &self,
+        partition: PartitionId,
+        envelope: &PartitionEnvelope,
+    ) -> Result<Answer> {
+        if matches!(envelope.command, PartitionCommand::Tick { .. }) {
+            return Err(MetadataError::Invalid(
+                "not a command of clients".to_owned(),
+            ));
+        }
+        if partition == PartitionId::ROOT {
+            return Err(MetadataError::Invalid(
+                "the root group is no partition".to_owned(),
+            ));
+        }
+        match self
+            .group(partition)?
+            .propose(Bytes::from(encode(envelope)))
+            .await?
+        {
+            Reply::Partition(outcome) => Ok(Answer::Outcome(outcome)),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    pub(crate) async fn propose_root(&self, envelope: &RootEnvelope) -> Result<RootOutcome> {
+        let group = self.group(PartitionId::ROOT)?;
+        match group.propose(Bytes::from(encode(envelope))).await? {
+            Reply::Root(outcome) => Ok(outcome),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Answers from rows. Pages are read on threads that may block.
+    async fn question(&self, call: &Call) -> Result<Answer> {
+        let group = self.group(call.group().unwrap_or(PartitionId::ROOT))?;
+        group.linearize().await?;
+        let grace = self.0.settings.keeper.garbage_grace.as_millis();
+        let settings = ReadSettings {
+            garbage_grace_ms: u64::try_from(grace).unwrap_or(u64::MAX),
+        };
+        let ask = move |call: &Call| {
+            let answer = group.with_rows(|rows| read::answer(rows, settings, call))?;
+            answer.ok_or_else(|| MetadataError::Invalid(format!("{} is no question", call.name())))
+        };
+        if !pages(call) {
+            return ask(call);
+        }
+        let call = call.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&call)).await;
+        asked.map_err(|error| MetadataError::Unavailable(error.to_string()))?
+    }
+
+    fn heartbeat(&self, beat: &Heartbeat) -> Result<HeartbeatReply> {
+        let identity = self.0.peers.identity();
+        if beat.cluster != identity.cluster || beat.incarnation != identity.incarnation {
+            let text = format!(
+                "enclosure {} is of another cluster or incarnation",
+                beat.enclosure
+            );
+            return Err(MetadataError::Forbidden(text));
+        }
+        let group = self.group(PartitionId::ROOT)?;
+        if !group.leads() {
+            let leader = group.metrics().current_leader;
+            let leader = leader.filter(|id| *id != u64::from(self.0.replica.get()));
+            return Err(MetadataError::NotLeader { leader });
+        }
+        self.0.beats.hear(beat.clone(), self.0.env.clock.now());
+        Ok(HeartbeatReply {
+            revision: self.local_view()?.revision,
+        })
+    }
+
+    /// Waits until the loops are to stop, or a time has passed; whether to go on.
+    pub(crate) async fn pause(&self, time: Duration) -> bool {
+        tokio::select! {
+            () = self.0.stop.cancelled() => false,
+            () = self.0.env.clock.sleep(time) => true,
+        }
+    }
+}
+
+/// Whether answering may read many rows.
+const fn pages(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::List { .. }
+            | Call::Uploads { .. }
+            | Call::Parts { .. }
+            | Call::IsEmpty { .. }
+            | Call::Garbage(_)
+            | Call::AllVolumes { .. }
+            | Call::Ledger { .. }
+    )
+}
+
+fn unexpected(reply: &Reply) -> MetadataError {
+    MetadataError::Undecodable(format!("the state machine answered {reply:?}"))
+}
+
+/// The label of an error in metrics.
+const fn kind(error: &MetadataError) -> &'static str {
+    match error {
+        MetadataError::Unavailable(_) => "unavailable",
+        MetadataError::UnknownOutcome(_) => "unknown_outcome",
+        MetadataError::NotLeader { .. } => "not_leader",
+        MetadataError::StaleRoute(_) => "stale_route",
+        MetadataError::Forbidden(_) => "forbidden",
+        MetadataError::Full(_) => "full",
+        MetadataError::Invalid(_) => "invalid",
+        MetadataError::Undecodable(_) => "undecodable",
+    }
+}

@@ -1,0 +1,37 @@
+//! Heartbeats, in the memory of the root leader (PROTOCOLS 23).
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use enfilade_placement::EnclosureId;
+
+use crate::api::heartbeat::Heartbeat;
+
+/// The last heartbeat of every enclosure, and when it came.
+#[derive(Default)]
+pub(super) struct Beats(Mutex<BTreeMap<EnclosureId, (Duration, Heartbeat)>>);
+
+impl Beats {
+    /// Notes a heartbeat.
+    pub(super) fn hear(&self, beat: Heartbeat, now: Duration) {
+        let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.insert(beat.enclosure, (now, beat));
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> BTreeMap<EnclosureId, (Duration, Heartbeat)> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Forgets all: what came to a former leader says nothing.
+    pub(super) fn clear(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+}

@@ -1,0 +1,292 @@
+//! What the leaders of the groups do by themselves, in one loop a process: tell the time, look
+//! after members, enclosures, drives, volumes and interrupted deletions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use enfilade_placement::liveness::{Observed, judge};
+use enfilade_placement::{BucketId, EnclosureId, PartitionId, RequestId};
+
+use tokio::task::JoinHandle;
+
+use super::MetadataService;
+use super::volumes::VolumeKeeper;
+use crate::api::command::{GroupTime, PartitionCommand, PartitionEnvelope};
+use crate::api::encoding::encode;
+use crate::api::error::MetadataError;
+use crate::api::root::{RootCommand, RootEnvelope, RootView};
+use crate::client::in_process;
+use crate::metrics::metrics;
+use crate::raft::groups::Group;
+use crate::root::DEADLINE_MS;
+
+/// An idle group is told the time at least so often.
+const TICK_MAX: Duration = Duration::from_secs(60);
+/// The longest that one command of the loop waits for its commit.
+const PROPOSE_MAX: Duration = Duration::from_secs(3);
+
+/// What the loop remembers of a group while this replica leads it.
+struct Lead {
+    term: u64,
+    since: Duration,
+    /// Up to when the group's time was told.
+    told: Duration,
+    /// The last entry when it was told.
+    applied: u64,
+}
+
+#[derive(Default)]
+struct Keeper {
+    leads: BTreeMap<PartitionId, Lead>,
+    volumes: VolumeKeeper,
+    volumes_at: Duration,
+    /// When enclosures went out by themselves.
+    outs: BTreeMap<EnclosureId, Duration>,
+    /// Since when a bucket is seen in deletion, at which revision.
+    deletions: BTreeMap<BucketId, (u64, Duration)>,
+    /// Changes of members that are under way.
+    changes: BTreeMap<PartitionId, JoinHandle<Option<()>>>,
+}
+
+/// Runs until the service stops.
+pub(super) async fn run(service: MetadataService) {
+    let mut keeper = Keeper::default();
+    let period = service.0.settings.keeper.period;
+    while service.pause(period).await {
+        service.gauge();
+        for group in service.0.groups.all() {
+            group
+                .bound_log(service.0.settings.raft.snapshot_bytes)
+                .await;
+        }
+        let view = service.local_view().ok().filter(|view| view.revision > 0);
+        if let Some(view) = &view {
+            for enclosure in view.topology.enclosures.values() {
+                service.0.peers.learn(enclosure.id, &enclosure.meta_address);
+            }
+        }
+        for group in service.0.groups.all() {
+            if !keeper.lead(&service, &group) {
+                continue;
+            }
+            keeper.tell_time(&service, &group).await;
+            if let Some(view) = &view {
+                keeper.keep_members(&service, &group, view);
+            }
+        }
+        if let (true, Some(view)) = (keeper.leads.contains_key(&PartitionId::ROOT), view) {
+            keeper.keep_root(&service, &view).await;
+        }
+    }
+}
+
+impl Keeper {
+    /// Notes whether this replica leads a group, and since when.
+    fn lead(&mut self, service: &MetadataService, group: &Group) -> bool {
+        if !group.leads() {
+            self.leads.remove(&group.id);
+            return false;
+        }
+        let (term, now) = (group.metrics().current_term, service.0.env.clock.now());
+        if self
+            .leads
+            .get(&group.id)
+            .is_none_or(|lead| lead.term != term)
+        {
+            let applied = *group.applied().borrow();
+            self.leads.insert(
+                group.id,
+                Lead {
+                    term,
+                    since: now,
+                    told: now,
+                    applied,
+                },
+            );
+            if group.id == PartitionId::ROOT {
+                service.0.beats.clear();
+                self.volumes = VolumeKeeper::default();
+                self.deletions.clear();
+            }
+        }
+        true
+    }
+
+    /// Looks after a group's members, apart: a change waits for replicas that may be slow.
+    fn keep_members(
+        &mut self,
+        service: &MetadataService,
+        group: &Arc<Group>,
+        view: &Arc<RootView>,
+    ) {
+        if self
+            .changes
+            .get(&group.id)
+            .is_some_and(|change| !change.is_finished())
+        {
+            return;
+        }
+        let (service, group, view) = (service.clone(), Arc::clone(group), Arc::clone(view));
+        let (id, tasks, stop) = (group.id, service.0.tasks.clone(), service.0.stop.clone());
+        let change = async move { service.keep_members(&group, &view).await };
+        let change = tasks.spawn(async move { stop.run_until_cancelled(change).await });
+        self.changes.insert(id, change);
+    }
+
+    /// Proposes the monotonic time that has passed (PROTOCOLS 3).
+    async fn tell_time(&mut self, service: &MetadataService, group: &Group) {
+        let Some(lead) = self.leads.get_mut(&group.id) else {
+            return;
+        };
+        let now = service.0.env.clock.now();
+        let elapsed = now.saturating_sub(lead.told);
+        let idle = *group.applied().borrow() <= lead.applied;
+        if elapsed < service.0.settings.keeper.tick || (idle && elapsed < TICK_MAX) {
+            return;
+        }
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let request = RequestId::new(service.0.env.random.next_u128());
+        let deadline = GroupTime(u64::MAX);
+        let command = if group.id == PartitionId::ROOT {
+            encode(&RootEnvelope {
+                request,
+                deadline,
+                command: RootCommand::Tick { elapsed_ms },
+            })
+        } else {
+            let command = PartitionCommand::Tick { elapsed_ms };
+            let epoch = enfilade_placement::Epoch::FIRST;
+            encode(&PartitionEnvelope {
+                request,
+                deadline,
+                epoch,
+                command,
+            })
+        };
+        // Told once, whatever comes of it: the group's time may stand still, but never runs ahead.
+        lead.told = now;
+        let told = tokio::time::timeout(PROPOSE_MAX, group.propose(Bytes::from(command))).await;
+        if !matches!(told, Ok(Ok(_))) {
+            tracing::debug!(group = %group.id, "a tick was not committed");
+        }
+        lead.applied = *group.applied().borrow();
+    }
+
+    /// What the root leader does.
+    async fn keep_root(&mut self, service: &MetadataService, view: &RootView) {
+        for command in self.judge(service, view) {
+            service.keep(command).await;
+        }
+        let now = service.0.env.clock.now();
+        if now.saturating_sub(self.volumes_at) >= service.0.settings.keeper.volumes {
+            self.volumes_at = now;
+            let beats = service.0.beats.all();
+            let seed = service.0.env.random.next_u64();
+            let settings = &service.0.settings.keeper;
+            for command in self.volumes.keep(settings, view, &beats, now, seed) {
+                service.keep(command).await;
+            }
+        }
+        self.resume_deletions(service, view, now);
+    }
+
+    /// Changes of enclosures and drives that follow from heartbeats and their absence.
+    fn judge(&mut self, service: &MetadataService, view: &RootView) -> Vec<RootCommand> {
+        let Some(lead) = self.leads.get(&PartitionId::ROOT) else {
+            return Vec::new();
+        };
+        let now = service.0.env.clock.now();
+        let beats = service.0.beats.all();
+        let silence = view.topology.enclosures.keys().map(|id| {
+            let heard = beats
+                .get(id)
+                .map_or(lead.since, |(at, _)| (*at).max(lead.since));
+            (*id, now.saturating_sub(heard))
+        });
+        let outs = self
+            .outs
+            .iter()
+            .map(|(id, at)| (*id, now.saturating_sub(*at)));
+        let observed = Observed {
+            silence: silence.collect(),
+            outs: outs.collect(),
+            ..Observed::default()
+        };
+        let fill = super::planner::fill(view, &beats);
+        let verdict = judge(
+            &view.topology,
+            &fill,
+            &observed,
+            &service.0.settings.liveness,
+        );
+        metrics()
+            .braked_enclosures
+            .set(i64::try_from(verdict.braked.len()).unwrap_or(i64::MAX));
+        let mut commands = super::planner::drive_changes(view, &beats);
+        for change in verdict.changes {
+            if change.to == enfilade_placement::EnclosureState::Out {
+                self.outs.insert(change.enclosure, now);
+            }
+            tracing::info!(enclosure = %change.enclosure, from = ?change.from, to = ?change.to,
+                "an enclosure changes its state");
+            commands.push(RootCommand::SetEnclosure {
+                id: change.enclosure,
+                state: change.to,
+            });
+        }
+        commands
+    }
+
+    /// Takes up deletions of buckets that somebody began and did not end (PROTOCOLS 6).
+    fn resume_deletions(&mut self, service: &MetadataService, view: &RootView, now: Duration) {
+        let deleting = view.buckets.values().filter(|bucket| bucket.deleting);
+        let deleting: BTreeMap<_, _> = deleting.map(|bucket| (bucket.id, bucket)).collect();
+        self.deletions.retain(|id, (revision, _)| {
+            deleting
+                .get(id)
+                .is_some_and(|bucket| bucket.revision == *revision)
+        });
+        for bucket in deleting.into_values() {
+            let (_, since) = self
+                .deletions
+                .entry(bucket.id)
+                .or_insert((bucket.revision, now));
+            if now.saturating_sub(*since) < service.0.settings.keeper.deletion_max {
+                continue;
+            }
+            // Not again before the same time has passed.
+            *since = now;
+            let (client, bucket) = (in_process::client(service), bucket.clone());
+            service.0.tasks.spawn(async move {
+                match client.resume_deletion(&bucket).await {
+                    Ok(outcome) => tracing::info!(bucket = bucket.name, ?outcome, "deletion ended"),
+                    Err(error) => tracing::warn!(bucket = bucket.name, %error, "deletion is stuck"),
+                }
+            });
+        }
+    }
+}
+
+impl MetadataService {
+    /// Proposes a command of the loop. What fails is found again at the next turn.
+    async fn keep(&self, command: RootCommand) {
+        let Ok(time) = self.root_time() else { return };
+        let request = RequestId::new(self.0.env.random.next_u128());
+        let deadline = GroupTime(time.0.saturating_add(DEADLINE_MS));
+        let envelope = RootEnvelope {
+            request,
+            deadline,
+            command,
+        };
+        let outcome = tokio::time::timeout(PROPOSE_MAX, self.propose_root(&envelope)).await;
+        let command = &envelope.command;
+        match outcome {
+            Ok(Ok(Ok(_))) => tracing::debug!(?command, "committed"),
+            Ok(Ok(Err(refusal))) => tracing::warn!(?command, %refusal, "refused"),
+            Ok(Err(MetadataError::NotLeader { .. })) | Err(_) => {}
+            Ok(Err(error)) => tracing::warn!(?command, %error, "not committed"),
+        }
+    }
+}

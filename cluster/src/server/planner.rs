@@ -1,0 +1,191 @@
+//! What follows from heartbeats and the root state for drives and volumes: pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use enfilade_placement::choose::{Fill, choose};
+use enfilade_placement::{DriveState, EnclosureId, EnclosureState, Volume, VolumeId, VolumeState};
+
+use crate::api::heartbeat::Heartbeat;
+use crate::api::root::{RootCommand, RootView};
+
+/// Heartbeats, and when they came.
+pub(super) type HeardBeats = BTreeMap<EnclosureId, (Duration, Heartbeat)>;
+
+/// How full and busy the drives are.
+pub(super) fn fill(view: &RootView, beats: &HeardBeats) -> Fill {
+    let mut fill = Fill::default();
+    for (_, beat) in beats.values() {
+        fill.used
+            .extend(beat.drives.iter().map(|drive| (drive.drive, drive.used)));
+    }
+    for volume in view.volumes.values() {
+        fill.count(volume);
+    }
+    fill
+}
+
+/// Drives whose state is another than their node says. A returned drive stays so until it is
+/// reconciled, whatever its node thinks of it (PROTOCOLS 26).
+pub(super) fn drive_changes(view: &RootView, beats: &HeardBeats) -> Vec<RootCommand> {
+    let mut changes = Vec::new();
+    for (_, beat) in beats.values() {
+        for heard in &beat.drives {
+            let Some(drive) = view.topology.drives.get(&heard.drive) else {
+                continue;
+            };
+            let own = drive.enclosure == beat.enclosure && drive.state != DriveState::Returned;
+            if own && drive.state != heard.state {
+                changes.push(RootCommand::SetDrive {
+                    drive: drive.id,
+                    state: heard.state,
+                });
+            }
+        }
+    }
+    changes
+}
+
+/// What planning volumes needs beside the root state.
+pub(super) struct Situation<'a> {
+    /// Heartbeats.
+    pub(super) beats: &'a HeardBeats,
+    /// How long volumes have been seen suspended.
+    pub(super) suspended: &'a BTreeMap<VolumeId, Duration>,
+    /// A suspended volume is not offered again before this.
+    pub(super) suspended_min: Duration,
+    /// A suspended volume is sealed after this.
+    pub(super) suspended_max: Duration,
+    /// How many volumes may be opened now.
+    pub(super) new_max: u32,
+    /// For the choice of members.
+    pub(super) seed: u64,
+}
+
+/// Commands that bring the volumes to where they should be (PROTOCOLS 12 and 14).
+pub(super) fn plan(view: &RootView, situation: &Situation<'_>) -> Vec<RootCommand> {
+    let mut commands: Vec<RootCommand> = view
+        .volumes
+        .values()
+        .filter_map(|volume| change(view, situation, volume))
+        .collect();
+    let leaving = |command: &RootCommand| match command {
+        RootCommand::SuspendVolume { volume, .. } | RootCommand::SealVolume { volume, .. } => {
+            Some(*volume)
+        }
+        _ => None,
+    };
+    let leaving: Vec<VolumeId> = commands.iter().filter_map(leaving).collect();
+    commands.extend(openings(view, situation, &leaving));
+    commands
+}
+
+/// The next step of one volume.
+fn change(view: &RootView, situation: &Situation<'_>, volume: &Volume) -> Option<RootCommand> {
+    let (id, epoch) = (volume.id, volume.epoch);
+    let seal = RootCommand::SealVolume { volume: id, epoch };
+    match volume.state {
+        VolumeState::Open => {
+            let absent = volume
+                .present()
+                .any(|(_, drive)| !view.topology.is_present(drive));
+            if absent {
+                return Some(RootCommand::SuspendVolume { volume: id, epoch });
+            }
+            (bytes(volume, situation.beats) >= view.volume_target).then_some(seal)
+        }
+        VolumeState::Suspended => {
+            let waited = situation.suspended.get(&id).copied().unwrap_or_default();
+            if waited >= situation.suspended_max || is_lost(view, volume) {
+                return Some(seal);
+            }
+            let back = waited >= situation.suspended_min && is_back(view, situation.beats, volume);
+            back.then_some(RootCommand::ResumeVolume { volume: id, epoch })
+        }
+        VolumeState::Sealing | VolumeState::Sealed | VolumeState::Retired => None,
+    }
+}
+
+/// Bytes of the fullest shard, as last heard.
+fn bytes(volume: &Volume, beats: &HeardBeats) -> u64 {
+    let shards = beats.values().flat_map(|(_, beat)| &beat.shards);
+    let heard = shards
+        .filter(|shard| shard.volume == volume.id)
+        .map(|shard| shard.bytes)
+        .max();
+    heard.unwrap_or(0).max(volume.bytes)
+}
+
+/// Whether a member will not be back: its drive failed, or its enclosure was given up.
+fn is_lost(view: &RootView, volume: &Volume) -> bool {
+    volume.present().any(|(_, drive)| {
+        let state = view.topology.drives.get(&drive).map(|drive| drive.state);
+        let enclosure = view
+            .topology
+            .enclosure_of(drive)
+            .map(|enclosure| enclosure.state);
+        !matches!(
+            state,
+            Some(DriveState::Healthy | DriveState::Slow | DriveState::Full)
+        ) && state != Some(DriveState::Gone)
+            || matches!(enclosure, None | Some(EnclosureState::Out))
+    })
+}
+
+/// Whether all members are there again, and accept the volume's epoch as far as they said.
+fn is_back(view: &RootView, beats: &HeardBeats, volume: &Volume) -> bool {
+    volume.present().all(|(_, drive)| {
+        let Some(enclosure) = view.topology.enclosure_of(drive) else {
+            return false;
+        };
+        let Some((_, beat)) = beats.get(&enclosure.id) else {
+            return false;
+        };
+        let shards = beat.shards.iter().filter(|shard| {
+            let member = volume.members.get(usize::from(shard.member));
+            shard.volume == volume.id && member == Some(&Some(drive))
+        });
+        let epochs_agree = shards.into_iter().all(|shard| shard.epoch <= volume.epoch);
+        enclosure.state == EnclosureState::Up && view.topology.is_present(drive) && epochs_agree
+    })
+}
+
+/// New volumes, so that as many are open as should be.
+fn openings(view: &RootView, situation: &Situation<'_>, leaving: &[VolumeId]) -> Vec<RootCommand> {
+    let Some(profile) = view.profile else {
+        return Vec::new();
+    };
+    let open = view.volumes.values().filter(|volume| {
+        let takes_appends = volume.state == VolumeState::Open && !leaving.contains(&volume.id);
+        takes_appends && volume.profile == profile
+    });
+    let open = u32::try_from(open.count()).unwrap_or(u32::MAX);
+    let missing = view
+        .open_volumes
+        .saturating_sub(open)
+        .min(situation.new_max);
+    let mut fill = fill(view, situation.beats);
+    let mut commands = Vec::new();
+    for turn in 0..missing {
+        let seed = situation.seed.wrapping_add(u64::from(turn));
+        let choice = match choose(&view.topology, &fill, profile, seed) {
+            Ok(choice) => choice,
+            Err(error) => {
+                tracing::debug!(%error, "no volume can be opened");
+                break;
+            }
+        };
+        for drive in choice.members.iter().flatten() {
+            *fill.load.entry(*drive).or_default() += 1;
+        }
+        commands.push(RootCommand::OpenVolume {
+            profile,
+            members: choice.members,
+            violation: choice.violation.is_some(),
+        });
+    }
+    commands
+}
+
+#[cfg(test)]
+mod tests;
