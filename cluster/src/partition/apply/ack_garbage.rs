@@ -22,7 +22,7 @@ pub(in crate::partition) fn apply(
         let Some(mut garbage) = typed::load::<Garbage>(txn, Table::Side, &key)? else {
             continue;
         };
-        for member in &ack.members {
+        for member in ack.members.iter().filter(|member| bit(**member) != 0) {
             garbage.pending &= !bit(*member);
             acked.insert((ack.volume, *member));
         }
