@@ -1,4 +1,9 @@
 //! The storage node of Enfilade: the drive engine, the erasure codec, and the shard service.
 
 pub mod api;
+pub mod drive;
+pub mod engine;
 pub mod erasure;
+pub mod host;
+pub mod metrics;
+pub mod settings;

@@ -58,6 +58,9 @@ pub struct AppendAck {
 impl AppendHeader {
     /// Bytes of all fragments.
     pub fn payload_len(&self) -> usize {
-        self.fragments.iter().map(|fragment| fragment.len as usize).sum()
+        self.fragments
+            .iter()
+            .map(|fragment| fragment.len as usize)
+            .sum()
     }
 }

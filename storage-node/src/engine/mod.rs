@@ -1,0 +1,372 @@
+//! The engine of one drive: shard logs, their index, group commit.
+//!
+//! The logs are the truth (`record`, `log`); the index (`rows`) says where things are in them and
+//! is rebuilt from them (`recover`). Writes go through a committer (`commit`, `group`); reads go
+//! straight to the files (`read`).
+
+pub(crate) mod commit;
+mod files;
+mod group;
+pub(crate) mod index;
+mod log;
+mod open;
+mod read;
+mod record;
+mod recover;
+mod rows;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use enfilade_placement::{BlobId, DriveId, Epoch};
+use tokio::sync::Semaphore;
+
+use self::commit::{Committer, Done};
+use self::files::Files;
+use self::index::IndexError;
+use self::log::Log;
+use self::rows::{Freed, Rows};
+use crate::drive::{Drive, DriveError, DriveFile, Open, Space};
+use crate::host::{Budget, Host};
+
+pub use self::index::{Index, MemoryIndex};
+pub use self::open::EngineOpenError;
+pub use self::read::Blocks;
+pub use self::rows::ShardKey;
+pub use self::work::{Admission, Append, Orphan};
+
+/// The folder of the logs.
+const SHARDS: &str = "shards";
+
+/// Room is freed in blocks of the file system.
+const PUNCH_BYTES: u64 = 4096;
+
+/// For how long what is known of the room on a drive is good enough.
+const SPACE_AGE: Duration = Duration::from_millis(500);
+
+/// Why an engine did not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The shard insists on a newer epoch.
+    #[error("the shard is at epoch {0}")]
+    Stale(Epoch),
+    /// The request contradicts itself or what is stored.
+    #[error("{0}")]
+    Invalid(String),
+    /// No room.
+    #[error("the drive is full")]
+    Full,
+    /// The queue is full: nothing was begun.
+    #[error("the drive's queue is full")]
+    Busy,
+    /// The drive failed: it takes nothing until it is opened again (PROTOCOLS 25).
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Room on a drive, as its users see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fill {
+    /// Bytes that the drive can hold.
+    pub capacity: u64,
+    /// Bytes in use, by us or by others.
+    pub used: u64,
+    /// Bytes of dropped fragments that still take room.
+    pub dead: u64,
+}
+
+/// A shard in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Which.
+    pub key: ShardKey,
+    /// The epoch below which it refuses.
+    pub epoch: Epoch,
+    /// The highest epoch that it was fenced for, durably; 0: never.
+    pub fence: Epoch,
+    /// Bytes of its log.
+    pub log_bytes: u64,
+    /// Bytes of the fragments that it holds.
+    pub live: u64,
+    /// Bytes of fragments that it dropped, and has not given back.
+    pub dead: u64,
+    /// Places where synced records cannot be read.
+    pub damaged: u32,
+}
+
+/// The engine of one drive.
+pub struct Engine {
+    id: DriveId,
+    drive: Arc<dyn Drive>,
+    index: Arc<dyn Index>,
+    host: Host,
+    committer: Arc<Committer>,
+    appends: Budget,
+    reads: Arc<Semaphore>,
+    files: Files,
+    shards: Mutex<BTreeMap<ShardKey, Arc<Shard>>>,
+    failure: OnceLock<String>,
+    /// Bytes that it may use; none: all of the file system.
+    capacity: Option<u64>,
+    space: Mutex<Option<(Duration, Fill)>>,
+    /// The drive's clock when it was opened, and the machine's.
+    clock: (u64, Duration),
+}
+
+/// A shard as the engine holds it in memory.
+pub(crate) struct Shard {
+    log: Mutex<Log>,
+    /// Ranges to be given back once a later record proves that the ones before are synced.
+    unpunched: Mutex<Vec<Freed>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shard {
+    fn new(log: Log) -> Arc<Self> {
+        Arc::new(Self {
+            log: Mutex::new(log),
+            unpunched: Mutex::default(),
+        })
+    }
+
+    /// The log, as far as it is durable.
+    fn log(&self) -> Log {
+        lock(&self.log).clone()
+    }
+
+    fn publish(&self, log: Log) {
+        *lock(&self.log) = log;
+    }
+}
+
+impl Engine {
+    /// The drive.
+    pub fn id(&self) -> DriveId {
+        self.id
+    }
+
+    fn host(&self) -> &Host {
+        &self.host
+    }
+
+    fn drive(&self) -> &dyn Drive {
+        self.drive.as_ref()
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        Rows(self.index.as_ref())
+    }
+
+    /// Milliseconds that this drive has been served, over restarts; monotonic.
+    fn clock_ms(&self) -> u64 {
+        let (base, opened) = self.clock;
+        let elapsed = self.host.env.clock.now().saturating_sub(opened);
+        base.saturating_add(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the drive has failed since it was opened, and how.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    fn check_alive(&self) -> Result<(), EngineError> {
+        match self.failure() {
+            Some(reason) => Err(EngineError::Failed(reason.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// The drive failed: nothing is written to it until it is opened and verified again
+    /// (PROTOCOLS 25).
+    fn fail(&self, error: &DriveError) -> EngineError {
+        self.fail_with(error.to_string())
+    }
+
+    fn fail_with(&self, reason: String) -> EngineError {
+        let reason = self.failure.get_or_init(|| {
+            tracing::error!(drive = %self.id, reason, "the drive failed");
+            reason
+        });
+        EngineError::Failed(reason.clone())
+    }
+
+    /// What the index says; when it fails, the drive does.
+    fn told<T>(&self, outcome: Result<T, IndexError>) -> Result<T, EngineError> {
+        outcome.map_err(|error| self.fail_with(error.to_string()))
+    }
+
+    fn shard(&self, key: ShardKey, creates: bool) -> Option<Arc<Shard>> {
+        let mut shards = lock(&self.shards);
+        if !creates {
+            return shards.get(&key).cloned();
+        }
+        Some(Arc::clone(
+            shards
+                .entry(key)
+                .or_insert_with(|| Shard::new(Log::default())),
+        ))
+    }
+
+    /// All shards that have a log.
+    pub fn shards(&self) -> Vec<ShardStats> {
+        let shards: Vec<_> = lock(&self.shards)
+            .iter()
+            .map(|(k, s)| (*k, Arc::clone(s)))
+            .collect();
+        shards
+            .into_iter()
+            .filter_map(|(key, shard)| stats(key, &shard.log()))
+            .collect()
+    }
+
+    /// One shard, when it has a log.
+    pub fn shard_stats(&self, key: ShardKey) -> Option<ShardStats> {
+        stats(key, &self.shard(key, false)?.log())
+    }
+
+    fn log_file(&self, key: ShardKey) -> Result<Arc<dyn DriveFile>, DriveError> {
+        self.files
+            .get(key, || self.drive.open(&key.file(), Open::Existing))
+    }
+
+    fn keep_file(&self, key: ShardKey, file: &Arc<dyn DriveFile>) {
+        self.files.put(key, file);
+    }
+
+    /// The room on the drive; at most half a second old.
+    ///
+    /// # Errors
+    /// When the drive fails to tell; it is failing then.
+    pub fn fill(&self) -> Result<Fill, EngineError> {
+        let now = self.host.env.clock.now();
+        let mut space = lock(&self.space);
+        if let Some((when, fill)) = *space
+            && now.saturating_sub(when) < SPACE_AGE
+        {
+            return Ok(fill);
+        }
+        let device = self.drive.space().map_err(|error| self.fail(&error))?;
+        let fill = self.measure(device);
+        *space = Some((now, fill));
+        Ok(fill)
+    }
+
+    fn measure(&self, device: Space) -> Fill {
+        let (mut ours, mut dead) = (0u64, 0u64);
+        for shard in lock(&self.shards).values() {
+            let log = lock(&shard.log);
+            ours += log.tail.saturating_sub(log.row.punched);
+            dead += log.row.dead.saturating_sub(log.row.punched);
+        }
+        let capacity = self.capacity.unwrap_or(device.total);
+        let free = match self.capacity {
+            Some(capacity) => capacity.saturating_sub(ours).min(device.available),
+            None => device.available.min(capacity),
+        };
+        Fill {
+            capacity,
+            used: capacity - free,
+            dead,
+        }
+    }
+
+    /// Gives room of dropped fragments back, where it is safe: a punched payload above the last
+    /// proven position would look like a torn tail after a crash, and take acked records with it.
+    fn reclaim(&self, shard: &Shard, file: &dyn DriveFile, freed: Vec<Freed>) {
+        let mut waiting = lock(&shard.unpunched);
+        waiting.extend(freed);
+        if waiting.is_empty() || self.check_alive().is_err() {
+            return;
+        }
+        let proven = lock(&shard.log).proven;
+        let (now, later) = waiting
+            .iter()
+            .partition(|freed| freed.offset + freed.len <= proven);
+        let now: Vec<Freed> = now;
+        *waiting = later;
+        drop(waiting);
+        let mut punched = 0;
+        for Freed { offset, len } in now {
+            let from = offset.next_multiple_of(PUNCH_BYTES);
+            let to = (offset + len) / PUNCH_BYTES * PUNCH_BYTES;
+            if to > from {
+                match file.punch(from, to - from) {
+                    Ok(bytes) => punched += bytes,
+                    Err(error) => {
+                        self.fail(&error);
+                        return;
+                    }
+                }
+            }
+        }
+        lock(&shard.log).row.punched += punched;
+    }
+
+    /// Removes a shard's log and rows, durably; on the committer's thread.
+    fn remove_log(&self, key: ShardKey) -> Result<Done, EngineError> {
+        self.check_alive()?;
+        // Rows without a log are dropped at the next opening; the other way round they would be
+        // built again.
+        self.told(self.rows().clear(key))?;
+        lock(&self.shards).remove(&key);
+        self.files.forget(key);
+        match self.drive.remove(&key.file()) {
+            Ok(()) | Err(DriveError::NotFound(_)) => {}
+            Err(error) => return Err(self.fail(&error)),
+        }
+        self.drive
+            .sync_folder(SHARDS)
+            .map_err(|error| self.fail(&error))?;
+        Ok(Done::default())
+    }
+
+    /// The corrupt fragments that are known, at most so many, and the shards with damage that
+    /// cannot be named: what the ledger has to know (PROTOCOLS 22).
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn faults(
+        &self,
+        limit: usize,
+    ) -> Result<Vec<(ShardKey, Option<(BlobId, u32)>)>, EngineError> {
+        let mut faults = Vec::new();
+        for shard in self.shards() {
+            if shard.damaged > 0 {
+                faults.push((shard.key, None));
+            }
+            let bad = self.told(self.rows().all_bad(shard.key, limit))?;
+            faults.extend(bad.into_iter().map(|fragment| (shard.key, Some(fragment))));
+        }
+        Ok(faults)
+    }
+
+    /// Makes the index durable, so that the next opening is quick.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn checkpoint(&self) -> Result<(), EngineError> {
+        self.check_alive()?;
+        self.told(self.rows().put_clock(self.clock_ms()))?;
+        self.told(self.index.flush())
+    }
+}
+
+fn stats(key: ShardKey, log: &Log) -> Option<ShardStats> {
+    log.exists.then_some(ShardStats {
+        key,
+        epoch: log.epoch,
+        fence: log.row.fence,
+        log_bytes: log.tail,
+        live: log.row.live,
+        dead: log.row.dead.saturating_sub(log.row.punched),
+        damaged: log.row.damaged,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Opening an engine: index, logs, recovery.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use enfilade_placement::DriveId;
+use tokio::sync::Semaphore;
+
+use super::files::Files;
+use super::index::rocks::RocksIndex;
+use super::index::{Index, IndexError, MemoryIndex};
+use super::log::{HEAD_LEN, Log, LogError, find_incarnation};
+use super::recover::{RecoverError, recover};
+use super::rows::{Rows, ShardKey};
+use super::{Engine, SHARDS, Shard};
+use crate::drive::{Drive, DriveError, DriveFile, Open, read_up_to};
+use crate::host::{Budget, Host};
+
+/// Where logs go that hold nothing which proves itself.
+const SET_ASIDE: &str = "set-aside";
+
+/// Why a drive's engine could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineOpenError {
+    /// The drive failed: it is failing.
+    #[error("the drive failed: {0}")]
+    Failed(String),
+    /// Something on it was written by a newer program: use that one.
+    #[error("{0}")]
+    Newer(String),
+}
+
+impl From<RecoverError> for EngineOpenError {
+    fn from(error: RecoverError) -> Self {
+        match error {
+            RecoverError::Log(LogError::Newer(what)) => Self::Newer(what),
+            RecoverError::Log(LogError::Drive(error)) => error.into(),
+            RecoverError::Index(error) => error.into(),
+        }
+    }
+}
+
+impl From<DriveError> for EngineOpenError {
+    fn from(error: DriveError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<IndexError> for EngineOpenError {
+    fn from(error: IndexError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl Engine {
+    /// Opens a drive's engine and recovers its logs. Blocks, for as long as it takes to read what
+    /// was written since the last checkpoint.
+    ///
+    /// `capacity` bounds the bytes that it uses; none: all of the file system.
+    ///
+    /// # Errors
+    /// [`EngineOpenError`].
+    pub fn open(
+        host: &Host,
+        drive: Arc<dyn Drive>,
+        id: DriveId,
+        capacity: Option<u64>,
+    ) -> Result<Arc<Self>, EngineOpenError> {
+        let index = open_index(host, drive.as_ref(), id)?;
+        Self::open_with(host, drive, id, capacity, index)
+    }
+
+    /// As [`Engine::open`], with an index of the caller's.
+    ///
+    /// # Errors
+    /// [`EngineOpenError`].
+    pub fn open_with(
+        host: &Host,
+        drive: Arc<dyn Drive>,
+        id: DriveId,
+        capacity: Option<u64>,
+        index: Arc<dyn Index>,
+    ) -> Result<Arc<Self>, EngineOpenError> {
+        drive.create_folder(SHARDS)?;
+        let rows = Rows(index.as_ref());
+        let base = rows.clock()?;
+        let mut shards = BTreeMap::new();
+        for name in drive.list(SHARDS)? {
+            let Some(key) = ShardKey::of_file(&name) else {
+                tracing::warn!(drive = %id, name, "a file that is no shard log; left alone");
+                continue;
+            };
+            let file = drive.open(&key.file(), Open::Existing)?;
+            if let Some(log) = open_log(drive.as_ref(), &rows, file.as_ref(), (id, key), base)? {
+                shards.insert(key, Shard::new(log));
+            }
+        }
+        for key in rows.shards()? {
+            if !shards.contains_key(&key) {
+                tracing::warn!(drive = %id, ?key, "the index knew a shard whose log is not there");
+                rows.clear(key)?;
+            }
+        }
+        let committer = host.committers.of(drive.file_system());
+        let committer = committer.map_err(|error| EngineOpenError::Failed(error.to_string()))?;
+        let settings = &host.settings;
+        Ok(Arc::new(Self {
+            id,
+            drive,
+            index,
+            committer,
+            appends: Budget::new(settings.drive_queue.get()),
+            reads: Arc::new(Semaphore::new(settings.drive_reads as usize)),
+            files: Files::new(settings.open_logs),
+            shards: Mutex::new(shards),
+            failure: OnceLock::new(),
+            capacity,
+            space: Mutex::default(),
+            clock: (base, host.env.clock.now()),
+            host: host.clone(),
+        }))
+    }
+}
+
+fn open_index(
+    host: &Host,
+    drive: &dyn Drive,
+    id: DriveId,
+) -> Result<Arc<dyn Index>, EngineOpenError> {
+    let Some(folder) = drive.index_folder() else {
+        return Ok(Arc::new(MemoryIndex::default()));
+    };
+    let index = RocksIndex::open(&folder, &host.index_memory).or_else(|error| {
+        tracing::warn!(drive = %id, %error, "the index is damaged; rebuilding it from the logs");
+        RocksIndex::destroy(&folder)?;
+        RocksIndex::open(&folder, &host.index_memory)
+    })?;
+    Ok(Arc::new(index))
+}
+
+/// Recovers one log; none when there is none after all.
+fn open_log(
+    drive: &dyn Drive,
+    rows: &Rows<'_>,
+    file: &dyn DriveFile,
+    (id, key): (DriveId, ShardKey),
+    now_ms: u64,
+) -> Result<Option<Log>, EngineOpenError> {
+    let incarnation = find_incarnation(file, id, key).map_err(RecoverError::from)?;
+    // A head that rotted, before any record that proves itself, is known by the index.
+    let known = || rows.shard(key).map(|row| row.map(|row| row.incarnation));
+    let Some(incarnation) = incarnation.map_or_else(known, |found| Ok(Some(found)))? else {
+        drop_unborn(drive, file, (id, key))?;
+        return Ok(None);
+    };
+    let (log, report) = recover(rows, file, key, incarnation, now_ms)?;
+    if report.damaged > 0 {
+        tracing::error!(drive = %id, ?key, ?report, "a log is damaged below its synced end");
+    } else if report.cut > 0 {
+        tracing::info!(drive = %id, ?key, ?report, "cut what was never acked off a log");
+    }
+    Ok(Some(log))
+}
+
+/// A file without a head and without any record: a crash came while it was created, and nothing
+/// in it was acked. If there are bytes in it all the same, it is kept aside for people to see.
+fn drop_unborn(
+    drive: &dyn Drive,
+    file: &dyn DriveFile,
+    (id, key): (DriveId, ShardKey),
+) -> Result<(), EngineOpenError> {
+    let len = file.len()?;
+    let head = read_up_to(file, 0, usize::try_from(HEAD_LEN).unwrap_or(4096))?;
+    if len <= HEAD_LEN || head.iter().all(|byte| *byte == 0) {
+        drive.remove(&key.file())?;
+        return Ok(drive.sync_folder(SHARDS)?);
+    }
+    tracing::error!(drive = %id, ?key, len, "a log holds nothing that proves itself; set aside");
+    drive.create_folder(SET_ASIDE)?;
+    let (_, name) = key
+        .file()
+        .rsplit_once('/')
+        .map(|(f, n)| (f.to_owned(), n.to_owned()))
+        .unwrap_or_default();
+    drive.rename(&key.file(), &format!("{SET_ASIDE}/{name}"))?;
+    drive.sync_folder(SET_ASIDE)?;
+    Ok(drive.sync_folder(SHARDS)?)
+}

@@ -1,0 +1,273 @@
+//! Reading fragments, each block compared with its checksum before it leaves (P5).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use enfilade_placement::BlobId;
+
+use super::commit::Work;
+use super::log::read_record;
+use super::record::{Body, Record};
+use super::rows::{RunRow, ShardKey};
+use super::{Engine, EngineError};
+use crate::api::read::{FragmentFault, FragmentRange};
+use crate::drive::{DriveError, DriveFile, read_up_to};
+use crate::erasure::checksum::{CHECKSUM_BLOCK_BYTES, FragmentSeed, verify_blocks};
+
+/// The blocks of a fragment that hold a range, verified, with what it takes to verify them again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocks {
+    /// Number of the first block within the fragment.
+    pub first: u32,
+    /// The bytes of the blocks.
+    pub bytes: Bytes,
+    /// One CRC32C a block.
+    pub checksums: Vec<u32>,
+}
+
+impl Blocks {
+    /// The bytes of the range that was asked for.
+    pub fn cut(self, range: &FragmentRange) -> Option<Bytes> {
+        let skipped = u64::from(self.first) * CHECKSUM_BLOCK_BYTES as u64;
+        let start = usize::try_from(u64::from(range.offset).checked_sub(skipped)?).ok()?;
+        let end = start.checked_add(range.len as usize)?;
+        (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    }
+}
+
+/// A fault of one range, and where the bytes were that it was found in.
+enum Fault {
+    Plain(FragmentFault),
+    /// Found now, and not in the log yet.
+    Rot {
+        stripe: u32,
+        payload: u64,
+    },
+}
+
+impl From<FragmentFault> for Fault {
+    fn from(fault: FragmentFault) -> Self {
+        Self::Plain(fault)
+    }
+}
+
+impl From<DriveError> for Fault {
+    fn from(error: DriveError) -> Self {
+        Self::Plain(FragmentFault::Drive(error.to_string()))
+    }
+}
+
+/// The record that was read last: consecutive stripes mostly share one.
+struct Seen {
+    first: u32,
+    run: RunRow,
+    record: Option<Record>,
+}
+
+impl Engine {
+    /// Reads ranges of fragments of a blob; one answer each.
+    ///
+    /// What is found corrupt is entered in the log, durably, before it is told (PROTOCOLS 22).
+    pub async fn read(
+        self: &Arc<Self>,
+        key: ShardKey,
+        blob: BlobId,
+        ranges: Vec<FragmentRange>,
+    ) -> Vec<Result<Blocks, FragmentFault>> {
+        let permit = Arc::clone(&self.reads).acquire_owned().await;
+        let engine = Arc::clone(self);
+        let count = ranges.len();
+        let read = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            engine.read_now(key, blob, &ranges)
+        });
+        let failed = |reason: &str| Err(FragmentFault::Drive(reason.to_owned()));
+        let Ok(answers) = read.await else {
+            return (0..count).map(|_| failed("the reader stopped")).collect();
+        };
+        let rotten: Vec<(u32, u64)> = answers.iter().filter_map(rot).collect();
+        let entered = match rotten.is_empty() {
+            true => Ok(0),
+            false => self.enter_rot(key, blob, rotten).await,
+        };
+        let tell = |fault| match (fault, &entered) {
+            (Fault::Plain(fault), _) => fault,
+            (Fault::Rot { .. }, Ok(0)) => FragmentFault::Missing,
+            (Fault::Rot { .. }, Ok(_)) => FragmentFault::Corrupt,
+            (Fault::Rot { .. }, Err(error)) => FragmentFault::Drive(error.to_string()),
+        };
+        let metrics = &self.host.metrics;
+        for blocks in answers.iter().filter_map(|answer| answer.as_ref().ok()) {
+            metrics.read.inc();
+            metrics.read_bytes.inc_by(blocks.bytes.len() as u64);
+        }
+        answers
+            .into_iter()
+            .map(|answer| answer.map_err(tell))
+            .collect()
+    }
+
+    /// Enters fragments as corrupt; how many of them are still here.
+    async fn enter_rot(
+        self: &Arc<Self>,
+        key: ShardKey,
+        blob: BlobId,
+        mut found: Vec<(u32, u64)>,
+    ) -> Result<usize, EngineError> {
+        found.sort_unstable();
+        found.dedup();
+        tracing::warn!(drive = %self.id, ?key, %blob, fragments = found.len(), "corrupt fragments");
+        let done = self.order(key, Work::Bad { blob, found }).await?;
+        self.host.metrics.corrupt.inc_by(done.entered as u64);
+        Ok(done.entered)
+    }
+
+    fn read_now(
+        &self,
+        key: ShardKey,
+        blob: BlobId,
+        ranges: &[FragmentRange],
+    ) -> Vec<Result<Blocks, Fault>> {
+        let shard = self
+            .shard(key, false)
+            .map(|shard| shard.log())
+            .filter(|log| log.exists);
+        let Some(log) = shard else {
+            return ranges
+                .iter()
+                .map(|_| Err(FragmentFault::Missing.into()))
+                .collect();
+        };
+        let file = match self.log_file(key) {
+            Ok(file) => file,
+            Err(error) => return ranges.iter().map(|_| Err(error.clone().into())).collect(),
+        };
+        let mut reader = Reader {
+            engine: self,
+            file: file.as_ref(),
+            key,
+            blob,
+            seen: None,
+            incarnation: log.row.incarnation,
+        };
+        ranges.iter().map(|range| reader.range(range)).collect()
+    }
+}
+
+fn rot(answer: &Result<Blocks, Fault>) -> Option<(u32, u64)> {
+    match answer {
+        Err(Fault::Rot { stripe, payload }) => Some((*stripe, *payload)),
+        _ => None,
+    }
+}
+
+struct Reader<'a> {
+    engine: &'a Engine,
+    file: &'a dyn DriveFile,
+    key: ShardKey,
+    blob: BlobId,
+    seen: Option<Seen>,
+    incarnation: u64,
+}
+
+impl Reader<'_> {
+    fn range(&mut self, range: &FragmentRange) -> Result<Blocks, Fault> {
+        let stripe = range.stripe;
+        self.find(stripe)?;
+        let Some(seen) = &self.seen else {
+            return Err(FragmentFault::Missing.into());
+        };
+        let index = stripe - seen.first;
+        let (payload, len) = seen.run.fragment(index).ok_or(FragmentFault::Missing)?;
+        let end = range
+            .offset
+            .checked_add(range.len)
+            .filter(|end| *end <= len);
+        let end = end.ok_or(FragmentFault::Missing)?;
+        let rot = || Fault::Rot { stripe, payload };
+        // A header that does not prove itself says nothing about its fragments.
+        let Some(record) = &seen.record else {
+            return Err(rot());
+        };
+        let Body::Append {
+            blob,
+            first_stripe,
+            fragments,
+            ..
+        } = &record.body
+        else {
+            return Err(rot());
+        };
+        let place = seen.run.skip as usize + index as usize;
+        let fragment = fragments.get(place).filter(|fragment| fragment.len == len);
+        let named = u64::from(*first_stripe) + place as u64 == u64::from(stripe);
+        let Some(fragment) = fragment.filter(|_| *blob == self.blob && named) else {
+            return Err(rot());
+        };
+
+        let block = u32::try_from(CHECKSUM_BLOCK_BYTES).expect("4096");
+        let (first, last) = (range.offset / block, end.div_ceil(block));
+        let from = u64::from(first) * u64::from(block);
+        let to = (u64::from(last) * u64::from(block)).min(u64::from(len));
+        let count = usize::try_from(to.saturating_sub(from)).expect("a fragment fits in memory");
+        let bytes = read_up_to(self.file, payload + from, count)?;
+        let sums = fragment
+            .checksums
+            .get(first as usize..last.max(first) as usize);
+        let Some(sums) = sums else { return Err(rot()) };
+        let seed = FragmentSeed {
+            volume: self.key.volume.get(),
+            blob: self.blob.get(),
+            stripe,
+            index: self.key.member,
+        };
+        if bytes.len() != count || verify_blocks(seed, first, &bytes, sums).is_err() {
+            return Err(rot());
+        }
+        Ok(Blocks {
+            first,
+            bytes: bytes.into(),
+            checksums: sums.to_vec(),
+        })
+    }
+
+    /// Finds the run that holds a stripe, and its header.
+    fn find(&mut self, stripe: u32) -> Result<(), Fault> {
+        let rows = self.engine.rows();
+        let told = |error: super::IndexError| {
+            let error = self.engine.fail_with(error.to_string());
+            Fault::Plain(FragmentFault::Drive(error.to_string()))
+        };
+        let bad = rows
+            .bad(self.key, self.blob, (stripe, stripe))
+            .map_err(told)?;
+        if !bad.is_empty() {
+            return Err(FragmentFault::Corrupt.into());
+        }
+        let holds = |seen: &Seen| {
+            stripe
+                .checked_sub(seen.first)
+                .is_some_and(|index| index < seen.run.count())
+        };
+        if self.seen.as_ref().is_some_and(holds) {
+            return Ok(());
+        }
+        self.seen = None;
+        let runs = rows
+            .runs(self.key, self.blob, (stripe, stripe))
+            .map_err(told)?;
+        let Some((first, run)) = runs.into_iter().next() else {
+            return Ok(());
+        };
+        let read = read_record(self.file, run.record, self.incarnation)?;
+        let record = read.ok().map(|(record, _)| record);
+        let here =
+            |record: &Record| record.volume == self.key.volume && record.member == self.key.member;
+        self.seen = Some(Seen {
+            first,
+            run,
+            record: record.filter(here),
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Opening a log after a stop or a crash (PROTOCOLS 24).
+//!
+//! The walk begins where the index ends. An invalid record below what is proven to be synced (by
+//! the index, or by any later valid record) is corruption: it is passed over and kept. Above it
+//! lies what was never acked; there the first record that is not whole, payload included, and all
+//! after it, is a torn tail and cut.
+
+use std::collections::VecDeque;
+
+use super::index::IndexError;
+use super::log::{HEAD_LEN, Log, LogError, Scan, Stretch};
+use super::record::ALIGN;
+use super::rows::{Placed, Rows, ShardKey, ShardRow};
+use crate::drive::{DriveError, DriveFile};
+
+/// What was found while opening a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Records taken into the index.
+    pub(crate) records: u64,
+    /// Bytes of torn tail that were cut off.
+    pub(crate) cut: u64,
+    /// Places below the proven position without a valid record.
+    pub(crate) damaged: u32,
+}
+
+/// Why a log could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RecoverError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl From<DriveError> for RecoverError {
+    fn from(error: DriveError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// Brings the index up to the end of a log, and the log to its last whole record.
+pub(crate) fn recover(
+    rows: &Rows<'_>,
+    file: &dyn DriveFile,
+    key: ShardKey,
+    incarnation: u64,
+    now_ms: u64,
+) -> Result<(Log, Report), RecoverError> {
+    let known = rows
+        .shard(key)?
+        .filter(|row| row.incarnation == incarnation);
+    let row = match known {
+        Some(row) => row,
+        None => {
+            // Rows of another life of the log say nothing about this one.
+            rows.clear(key)?;
+            ShardRow {
+                incarnation,
+                position: HEAD_LEN,
+                ..ShardRow::default()
+            }
+        }
+    };
+    let len = file.len()?;
+    let scan = Scan {
+        file,
+        len,
+        key,
+        incarnation: Some(incarnation),
+    };
+    let mut recovery = Recovery {
+        rows,
+        tail: row.position,
+        // The index points only at synced bytes.
+        proven: row.position,
+        proven_by_records: 0,
+        now_ms,
+        row,
+        report: Report::default(),
+    };
+    if len < recovery.row.position {
+        recovery.row.damaged += 1;
+        recovery.report.damaged += 1;
+    }
+    let open = recovery.walk(&scan)?;
+    recovery.finish(&scan, open)
+}
+
+struct Recovery<'a> {
+    rows: &'a Rows<'a>,
+    row: ShardRow,
+    /// Where the log ends, as far as it was walked.
+    tail: u64,
+    proven: u64,
+    proven_by_records: u64,
+    now_ms: u64,
+    report: Report,
+}
+
+impl Recovery<'_> {
+    /// Walks to the end of the file; returns the stretches that nothing proves to be synced: at
+    /// most about one commit group.
+    fn walk(&mut self, scan: &Scan<'_>) -> Result<VecDeque<Stretch>, RecoverError> {
+        let mut open: VecDeque<Stretch> = VecDeque::new();
+        let mut at = self.tail;
+        while let Some(stretch) = scan.next(at)? {
+            at = match &stretch {
+                Stretch::Damage { to, .. } => *to,
+                Stretch::Record(found) => {
+                    self.proven_by_records = self.proven_by_records.max(found.record.synced);
+                    self.proven = self.proven.max(found.record.synced);
+                    found.end()
+                }
+            };
+            open.push_back(stretch);
+            while let Some(stretch) = open.pop_front_if(|first| first.start() < self.proven) {
+                self.keep(stretch)?;
+            }
+        }
+        Ok(open)
+    }
+
+    fn keep(&mut self, stretch: Stretch) -> Result<(), RecoverError> {
+        match stretch {
+            Stretch::Record(found) => {
+                let placed = Placed {
+                    record: &found.record,
+                    offset: found.offset,
+                    header_len: found.header_len,
+                };
+                self.rows.apply(&mut self.row, &placed, self.now_ms)?;
+                self.tail = found.end();
+                self.report.records += 1;
+            }
+            Stretch::Damage { to, .. } => {
+                self.report.damaged += 1;
+                self.row.damaged += 1;
+                self.tail = to.next_multiple_of(ALIGN);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(
+        mut self,
+        scan: &Scan<'_>,
+        open: VecDeque<Stretch>,
+    ) -> Result<(Log, Report), RecoverError> {
+        let (mut whole, mut cut) = (Vec::new(), None);
+        for stretch in open {
+            let torn = match &stretch {
+                Stretch::Damage { .. } => true,
+                Stretch::Record(found) => !scan.payload_is_whole(found)?,
+            };
+            if torn {
+                cut = Some(stretch.start());
+                break;
+            }
+            whole.push(stretch);
+        }
+        if let Some(from) = cut {
+            scan.file.set_len(from)?;
+            self.report.cut = scan.len.saturating_sub(from);
+        }
+        if cut.is_some() || !whole.is_empty() {
+            // They may have been read from the page cache only, when the process died and not the
+            // machine: the index may not point at them before this.
+            scan.file.sync()?;
+        }
+        for stretch in whole {
+            self.keep(stretch)?;
+        }
+        let tail = self.tail.max(self.proven);
+        if self.report.damaged > 0 {
+            self.row.position = tail;
+            self.rows.put_shard(scan.key, &self.row)?;
+        }
+        let log = Log {
+            tail,
+            sequence: self.row.sequence,
+            epoch: self.row.epoch.max(self.row.fence),
+            proven: self.proven_by_records,
+            exists: true,
+            named: true,
+            row: self.row,
+        };
+        Ok((log, self.report))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,533 @@
+//! The rows of the index, and how records change them.
+//!
+//! | key | value |
+//! |---|---|
+//! | `s` shard | [`ShardRow`]: how far the log is covered, and its sums |
+//! | `r` shard, blob, first stripe | [`RunRow`]: a run of fragments in one record; runs are disjoint |
+//! | `m` shard, blob | [`BlobRow`] |
+//! | `b` shard, blob, stripe | nothing: the fragment is corrupt |
+//! | `c` | milliseconds of the drive's clock: the time it was served |
+//!
+//! A shard is the volume (u64) and the member (u8); all integers big-endian, so that rows sort.
+
+use enfilade_cluster::api::encoding;
+use enfilade_placement::{BlobId, Epoch, VolumeId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::index::{Batch, Index, IndexError, Row};
+use super::record::{Body, Record, Run};
+use crate::api::Owner;
+
+/// Which shard of a drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardKey {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The member index.
+    pub member: u8,
+}
+
+/// What is known of a shard's log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct ShardRow {
+    pub(crate) incarnation: u64,
+    /// The rows follow from the log below this, all of it synced.
+    pub(crate) position: u64,
+    /// The next record's sequence number.
+    pub(crate) sequence: u64,
+    pub(crate) epoch: Epoch,
+    /// The highest epoch of a fence record.
+    pub(crate) fence: Epoch,
+    /// Bytes of fragments that are held, and that were held.
+    pub(crate) live: u64,
+    pub(crate) dead: u64,
+    /// Of the dead bytes, those given back to the file system.
+    pub(crate) punched: u64,
+    /// Places where synced records could not be read, so that what is missing is not known.
+    pub(crate) damaged: u32,
+}
+
+/// Fragments of consecutive stripes whose bytes lie one after another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunRow {
+    /// Where the record begins, and the length of its header.
+    pub(crate) record: u64,
+    pub(crate) header_len: u32,
+    /// Where the bytes of the first fragment begin.
+    pub(crate) payload: u64,
+    /// How many fragments of the record come before.
+    pub(crate) skip: u32,
+    /// Lengths: (how many fragments, of how many bytes).
+    pub(crate) lens: Vec<(u32, u32)>,
+}
+
+/// What is known of a blob in a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct BlobRow {
+    pub(crate) owner: Option<Owner>,
+    pub(crate) committed: bool,
+    /// When its first record came, by the drive's clock, in milliseconds.
+    pub(crate) seen_ms: u64,
+}
+
+/// A range of bytes of a log that is no longer needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl ShardKey {
+    /// The name of the shard's log.
+    pub(crate) fn file(self) -> String {
+        format!("shards/{}-{}.log", self.volume, self.member)
+    }
+
+    /// The shard of a log's name, without its folder.
+    pub(crate) fn of_file(name: &str) -> Option<Self> {
+        let (volume, member) = name.strip_suffix(".log")?.split_once('-')?;
+        let key = Self {
+            volume: volume.parse().ok()?,
+            member: member.parse().ok()?,
+        };
+        key.file().ends_with(&format!("/{name}")).then_some(key)
+    }
+
+    fn row(self, tag: u8) -> Vec<u8> {
+        let mut key = Vec::with_capacity(32);
+        key.push(tag);
+        key.extend_from_slice(&self.volume.get().to_be_bytes());
+        key.push(self.member);
+        key
+    }
+
+    fn blob_row(self, tag: u8, blob: BlobId) -> Vec<u8> {
+        let mut key = self.row(tag);
+        key.extend_from_slice(&blob.to_bytes());
+        key
+    }
+
+    fn stripe_row(self, tag: u8, blob: BlobId, stripe: u32) -> Vec<u8> {
+        let mut key = self.blob_row(tag, blob);
+        key.extend_from_slice(&stripe.to_be_bytes());
+        key
+    }
+}
+
+impl RunRow {
+    /// How many fragments.
+    pub(crate) fn count(&self) -> u32 {
+        self.lens.iter().map(|(count, _)| count).sum()
+    }
+
+    /// Bytes of all of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lens
+            .iter()
+            .map(|(count, len)| u64::from(*count) * u64::from(*len))
+            .sum()
+    }
+
+    /// Where a fragment's bytes are, and how many; `index` counts from the first of this run.
+    pub(crate) fn fragment(&self, index: u32) -> Option<(u64, u32)> {
+        let (mut at, mut left) = (self.payload, index);
+        for (count, len) in &self.lens {
+            if left < *count {
+                return Some((at + u64::from(left) * u64::from(*len), *len));
+            }
+            at += u64::from(*count) * u64::from(*len);
+            left -= count;
+        }
+        None
+    }
+
+    /// The part of it from one fragment on, so many; none when that is nothing.
+    fn part(&self, from: u32, count: u32) -> Option<Self> {
+        let (payload, _) = self.fragment(from)?;
+        let mut lens = Vec::new();
+        let (mut pass, mut want) = (from, count);
+        for (n, len) in &self.lens {
+            let passed = pass.min(*n);
+            pass -= passed;
+            let taken = (n - passed).min(want);
+            want -= taken;
+            if taken > 0 {
+                lens.push((taken, *len));
+            }
+        }
+        (!lens.is_empty()).then(|| Self {
+            payload,
+            skip: self.skip + from,
+            lens,
+            ..self.clone()
+        })
+    }
+}
+
+/// Runs of equal lengths.
+pub(crate) fn lens_of(lens: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for len in lens {
+        match runs.last_mut() {
+            Some((count, last)) if *last == len => *count += 1,
+            _ => runs.push((1, len)),
+        }
+    }
+    runs
+}
+
+/// The rows of one drive.
+pub(crate) struct Rows<'a>(pub(crate) &'a dyn Index);
+
+impl Rows<'_> {
+    fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, IndexError> {
+        encoding::decode(value).map_err(|error| IndexError(error.to_string()))
+    }
+
+    fn read<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, IndexError> {
+        self.0
+            .get(key)?
+            .map(|value| Self::decode(&value))
+            .transpose()
+    }
+
+    pub(crate) fn shard(&self, key: ShardKey) -> Result<Option<ShardRow>, IndexError> {
+        self.read(&key.row(b's'))
+    }
+
+    /// All shards that have rows.
+    pub(crate) fn shards(&self) -> Result<Vec<ShardKey>, IndexError> {
+        let rows = self.0.scan(b"s", b"t", usize::MAX)?;
+        let key = |key: &[u8]| {
+            let (volume, rest) = key.get(1..)?.split_first_chunk::<8>()?;
+            let volume = VolumeId::new(u64::from_be_bytes(*volume));
+            Some(ShardKey {
+                volume,
+                member: *rest.first()?,
+            })
+        };
+        let damaged = || IndexError("a shard row has a malformed key".to_owned());
+        rows.iter()
+            .map(|row| key(&row.0).ok_or_else(damaged))
+            .collect()
+    }
+
+    pub(crate) fn blob(&self, key: ShardKey, blob: BlobId) -> Result<Option<BlobRow>, IndexError> {
+        self.read(&key.blob_row(b'm', blob))
+    }
+
+    /// The blobs of a shard after one, in order.
+    pub(crate) fn blobs(
+        &self,
+        key: ShardKey,
+        after: Option<BlobId>,
+        limit: usize,
+    ) -> Result<Vec<(BlobId, BlobRow)>, IndexError> {
+        let from = match after {
+            Some(blob) => [key.blob_row(b'm', blob).as_slice(), &[0]].concat(),
+            None => key.row(b'm'),
+        };
+        let mut blobs = Vec::new();
+        for (row, value) in self.0.scan(&from, &after_all(key.row(b'm')), limit)? {
+            let id = row.get(10..26).and_then(|id| id.try_into().ok());
+            let id = id.ok_or_else(|| IndexError("a blob row has a malformed key".to_owned()))?;
+            blobs.push((BlobId::from_bytes(id), Self::decode(&value)?));
+        }
+        Ok(blobs)
+    }
+
+    /// The runs of a blob that hold any of these stripes, with their first stripe, in order.
+    pub(crate) fn runs(
+        &self,
+        key: ShardKey,
+        blob: BlobId,
+        (first, last): Run,
+    ) -> Result<Vec<(u32, RunRow)>, IndexError> {
+        let lowest = key.stripe_row(b'r', blob, 0);
+        let from = key.stripe_row(b'r', blob, first);
+        let to = [key.stripe_row(b'r', blob, last).as_slice(), &[0]].concat();
+        let mut rows: Vec<Row> = Vec::new();
+        if let Some(row) = self.0.last(&lowest, &from)?.filter(|row| row.0 < from) {
+            rows.push(row);
+        }
+        rows.extend(self.0.scan(&from, &to, usize::MAX)?);
+        let mut runs = Vec::with_capacity(rows.len());
+        for (row, value) in rows {
+            let start = stripe_of(&row)?;
+            let run: RunRow = Self::decode(&value)?;
+            if u64::from(start) + u64::from(run.count()) > u64::from(first) {
+                runs.push((start, run));
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The stripes of a blob, among these, that are known to be corrupt.
+    pub(crate) fn bad(
+        &self,
+        key: ShardKey,
+        blob: BlobId,
+        (first, last): Run,
+    ) -> Result<Vec<u32>, IndexError> {
+        let from = key.stripe_row(b'b', blob, first);
+        let to = [key.stripe_row(b'b', blob, last).as_slice(), &[0]].concat();
+        self.0
+            .scan(&from, &to, usize::MAX)?
+            .iter()
+            .map(|row| stripe_of(&row.0))
+            .collect()
+    }
+
+    /// All corrupt fragments of a shard, in order; at most so many.
+    pub(crate) fn all_bad(
+        &self,
+        key: ShardKey,
+        limit: usize,
+    ) -> Result<Vec<(BlobId, u32)>, IndexError> {
+        let from = key.row(b'b');
+        let rows = self.0.scan(&from, &after_all(from.clone()), limit)?;
+        let damaged = || IndexError("a row has a malformed key".to_owned());
+        let blob = |row: &[u8]| row.get(10..26).and_then(|id| id.try_into().ok());
+        rows.iter()
+            .map(|(row, _)| {
+                let blob = BlobId::from_bytes(blob(row).ok_or_else(damaged)?);
+                Ok((blob, stripe_of(row)?))
+            })
+            .collect()
+    }
+
+    /// The drive's clock when it was last kept, in milliseconds.
+    pub(crate) fn clock(&self) -> Result<u64, IndexError> {
+        Ok(self.read(b"c")?.unwrap_or(0))
+    }
+
+    pub(crate) fn put_clock(&self, ms: u64) -> Result<(), IndexError> {
+        let mut batch = Batch::default();
+        batch.put(b"c".to_vec(), encoding::encode(&ms));
+        self.0.write(batch)
+    }
+
+    pub(crate) fn put_shard(&self, key: ShardKey, row: &ShardRow) -> Result<(), IndexError> {
+        let mut batch = Batch::default();
+        batch.put(key.row(b's'), encoding::encode(row));
+        self.0.write(batch)
+    }
+
+    /// Forgets a shard.
+    pub(crate) fn clear(&self, key: ShardKey) -> Result<(), IndexError> {
+        let mut batch = Batch::default();
+        for tag in *b"srmb" {
+            batch.delete_range(key.row(tag), after_all(key.row(tag)));
+        }
+        self.0.write(batch)
+    }
+
+    /// Takes a synced record of a log into the rows, in one batch with the position after it.
+    /// `shard` becomes what it then is. Returns the ranges of the log that are no longer needed.
+    pub(crate) fn apply(
+        &self,
+        shard: &mut ShardRow,
+        placed: &Placed<'_>,
+        now_ms: u64,
+    ) -> Result<Vec<Freed>, IndexError> {
+        let record = placed.record;
+        let key = ShardKey {
+            volume: record.volume,
+            member: record.member,
+        };
+        let mut row = shard.clone();
+        row.position = placed.end();
+        row.sequence = record.sequence + 1;
+        row.epoch = row.epoch.max(record.epoch);
+        let mut edit = Edit {
+            rows: self,
+            key,
+            batch: Batch::default(),
+            freed: Vec::new(),
+        };
+        match &record.body {
+            Body::Append {
+                blob,
+                first_stripe,
+                fragments,
+                owner,
+                marks,
+            } => {
+                let run = RunRow {
+                    record: placed.offset,
+                    header_len: u32::try_from(placed.header_len).unwrap_or(u32::MAX),
+                    payload: placed.offset + placed.header_len as u64,
+                    skip: 0,
+                    lens: lens_of(fragments.iter().map(|fragment| fragment.len)),
+                };
+                row.live += run.bytes();
+                edit.insert(*blob, *first_stripe, &run)?;
+                edit.note(*blob, owner.as_ref(), now_ms, marks)?;
+                edit.mark(marks.iter().filter(|mark| *mark != blob))?;
+            }
+            Body::Delete { blob, runs } if runs.is_empty() => {
+                edit.remove(*blob, (0, u32::MAX))?;
+                edit.batch.delete(key.blob_row(b'm', *blob));
+            }
+            Body::Delete { blob, runs } => {
+                for run in runs {
+                    edit.remove(*blob, *run)?;
+                }
+            }
+            Body::Bad { blob, runs } => {
+                for run in runs {
+                    edit.spoil(*blob, *run)?;
+                }
+            }
+            Body::Fence => row.fence = row.fence.max(record.epoch),
+            Body::Commit { marks } => edit.mark(marks.iter())?,
+        }
+        let Edit {
+            mut batch, freed, ..
+        } = edit;
+        let dead: u64 = freed.iter().map(|freed| freed.len).sum();
+        row.live = row.live.saturating_sub(dead);
+        row.dead += dead;
+        batch.put(key.row(b's'), encoding::encode(&row));
+        self.0.write(batch)?;
+        *shard = row;
+        Ok(freed)
+    }
+}
+
+/// A record and where it stands in its log.
+pub(crate) struct Placed<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) offset: u64,
+    pub(crate) header_len: usize,
+}
+
+impl Placed<'_> {
+    /// The first byte after the record.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset + self.header_len as u64 + self.record.body.payload_len()
+    }
+}
+
+/// One batch in the making.
+struct Edit<'a> {
+    rows: &'a Rows<'a>,
+    key: ShardKey,
+    batch: Batch,
+    freed: Vec<Freed>,
+}
+
+impl Edit<'_> {
+    /// Enters a run, over whatever there was of its stripes.
+    fn insert(&mut self, blob: BlobId, first: u32, run: &RunRow) -> Result<(), IndexError> {
+        let last = first.saturating_add(run.count().saturating_sub(1));
+        self.remove(blob, (first, last))?;
+        let key = self.key.stripe_row(b'r', blob, first);
+        self.batch.put(key, encoding::encode(run));
+        Ok(())
+    }
+
+    /// Takes stripes out, and what is known to be corrupt of them.
+    fn remove(&mut self, blob: BlobId, (first, last): Run) -> Result<(), IndexError> {
+        for (start, run) in self.rows.runs(self.key, blob, (first, last))? {
+            let count = run.count();
+            let end = u64::from(start) + u64::from(count);
+            let from = first.max(start) - start;
+            let to =
+                u32::try_from((u64::from(last) + 1).min(end) - u64::from(start)).unwrap_or(count);
+            self.batch.delete(self.key.stripe_row(b'r', blob, start));
+            if let Some(gone) = run.part(from, to - from) {
+                self.freed.push(Freed {
+                    offset: gone.payload,
+                    len: gone.bytes(),
+                });
+            }
+            if let Some(before) = run.part(0, from) {
+                let key = self.key.stripe_row(b'r', blob, start);
+                self.batch.put(key, encoding::encode(&before));
+            }
+            if let Some(after) = run.part(to, count - to) {
+                let key = self.key.stripe_row(b'r', blob, start + to);
+                self.batch.put(key, encoding::encode(&after));
+            }
+        }
+        for stripe in self.rows.bad(self.key, blob, (first, last))? {
+            self.batch.delete(self.key.stripe_row(b'b', blob, stripe));
+        }
+        Ok(())
+    }
+
+    /// Enters the fragments that are here, of these stripes, as corrupt.
+    fn spoil(&mut self, blob: BlobId, (first, last): Run) -> Result<(), IndexError> {
+        for (start, run) in self.rows.runs(self.key, blob, (first, last))? {
+            let end = start.saturating_add(run.count() - 1).min(last);
+            for stripe in first.max(start)..=end {
+                self.batch
+                    .put(self.key.stripe_row(b'b', blob, stripe), Vec::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what an append tells of its blob.
+    fn note(
+        &mut self,
+        blob: BlobId,
+        owner: Option<&Owner>,
+        now_ms: u64,
+        marks: &[BlobId],
+    ) -> Result<(), IndexError> {
+        let old = self.rows.blob(self.key, blob)?;
+        let mut row = old.clone().unwrap_or(BlobRow {
+            seen_ms: now_ms,
+            ..BlobRow::default()
+        });
+        row.owner = row.owner.or_else(|| owner.cloned());
+        row.committed |= marks.contains(&blob);
+        if old.as_ref() != Some(&row) {
+            self.batch
+                .put(self.key.blob_row(b'm', blob), encoding::encode(&row));
+        }
+        Ok(())
+    }
+
+    /// Marks blobs as committed, those that are here.
+    fn mark<'b>(&mut self, marks: impl Iterator<Item = &'b BlobId>) -> Result<(), IndexError> {
+        for blob in marks {
+            if let Some(row) = self
+                .rows
+                .blob(self.key, *blob)?
+                .filter(|row| !row.committed)
+            {
+                let row = BlobRow {
+                    committed: true,
+                    ..row
+                };
+                self.batch
+                    .put(self.key.blob_row(b'm', *blob), encoding::encode(&row));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first key after all that begin with this one.
+fn after_all(mut prefix: Vec<u8>) -> Vec<u8> {
+    // A tag is a letter, so the carry ends there at the latest.
+    while prefix.last() == Some(&0xff) {
+        prefix.pop();
+    }
+    if let Some(last) = prefix.last_mut() {
+        *last += 1;
+    }
+    prefix
+}
+
+fn stripe_of(row: &[u8]) -> Result<u32, IndexError> {
+    let stripe = row.get(26..30).and_then(|bytes| bytes.try_into().ok());
+    let stripe = stripe.ok_or_else(|| IndexError("a row has a malformed key".to_owned()))?;
+    Ok(u32::from_be_bytes(stripe))
+}
+
+#[cfg(test)]
+mod tests;

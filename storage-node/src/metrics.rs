@@ -1,0 +1,154 @@
+//! Metrics of the drives of a process.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+
+/// Counters of all drives and nodes of a process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    pub(crate) appended: IntCounter,
+    pub(crate) appended_bytes: IntCounter,
+    pub(crate) read: IntCounter,
+    pub(crate) read_bytes: IntCounter,
+    pub(crate) corrupt: IntCounter,
+    pub(crate) refused: IntCounterVec,
+    pub(crate) sync_seconds: Histogram,
+    pub(crate) group_records: Histogram,
+    pub(crate) capacity: IntGaugeVec,
+    pub(crate) used: IntGaugeVec,
+    pub(crate) dead: IntGaugeVec,
+    pub(crate) failing: IntGaugeVec,
+    pub(crate) damaged: IntGaugeVec,
+    pub(crate) orphans: IntCounter,
+    pub(crate) garbage: IntCounter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let counter =
+            |name: &str, text: &str| IntCounter::new(name, text).expect("the name is well formed");
+        let gauge = |name: &str, text: &str| {
+            IntGaugeVec::new(Opts::new(name, text), &["drive"]).expect("the name is well formed")
+        };
+        let histogram = |name: &str, text: &str, buckets: Vec<f64>| {
+            let options = HistogramOpts::new(name, text).buckets(buckets);
+            Histogram::with_opts(options).expect("the name is well formed")
+        };
+        let powers = |start: f64, count| {
+            prometheus::exponential_buckets(start, 2.0, count).expect("positive, and some")
+        };
+        let refused = Opts::new(
+            "enfilade_storage_node_refused_total",
+            "Requests that a node refused, by reason",
+        );
+        Self {
+            appended: counter(
+                "enfilade_storage_node_appended_fragments_total",
+                "Fragments that were synced",
+            ),
+            appended_bytes: counter(
+                "enfilade_storage_node_appended_bytes_total",
+                "Bytes of fragments that were synced",
+            ),
+            read: counter(
+                "enfilade_storage_node_read_ranges_total",
+                "Ranges of fragments that were read and verified",
+            ),
+            read_bytes: counter(
+                "enfilade_storage_node_read_bytes_total",
+                "Bytes of fragments that were read and verified",
+            ),
+            corrupt: counter(
+                "enfilade_storage_node_corrupt_fragments_total",
+                "Fragments that were found corrupt",
+            ),
+            refused: IntCounterVec::new(refused, &["reason"]).expect("the name is well formed"),
+            sync_seconds: histogram(
+                "enfilade_storage_node_sync_seconds",
+                "Time to sync the logs of a commit group",
+                powers(0.000_1, 16),
+            ),
+            group_records: histogram(
+                "enfilade_storage_node_group_records",
+                "Records in a commit group",
+                powers(1.0, 11),
+            ),
+            capacity: gauge(
+                "enfilade_storage_node_drive_capacity_bytes",
+                "Bytes that a drive can hold",
+            ),
+            used: gauge(
+                "enfilade_storage_node_drive_used_bytes",
+                "Bytes in use on a drive",
+            ),
+            dead: gauge(
+                "enfilade_storage_node_drive_dead_bytes",
+                "Bytes of dropped fragments that still take room on a drive",
+            ),
+            failing: gauge(
+                "enfilade_storage_node_drive_failing",
+                "1 while a drive is failing or gone",
+            ),
+            damaged: gauge(
+                "enfilade_storage_node_drive_damaged_places",
+                "Places in a drive's logs where synced records cannot be read",
+            ),
+            orphans: counter(
+                "enfilade_storage_node_orphans_dropped_total",
+                "Condemned blobs that were dropped",
+            ),
+            garbage: counter(
+                "enfilade_storage_node_garbage_dropped_total",
+                "Dead blobs that were dropped",
+            ),
+        }
+    }
+}
+
+impl Metrics {
+    /// Enters them into a registry; once a process.
+    ///
+    /// # Errors
+    /// When they are there already.
+    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let all: [Box<dyn Collector>; 15] = [
+            Box::new(self.appended.clone()),
+            Box::new(self.appended_bytes.clone()),
+            Box::new(self.read.clone()),
+            Box::new(self.read_bytes.clone()),
+            Box::new(self.corrupt.clone()),
+            Box::new(self.refused.clone()),
+            Box::new(self.sync_seconds.clone()),
+            Box::new(self.group_records.clone()),
+            Box::new(self.capacity.clone()),
+            Box::new(self.used.clone()),
+            Box::new(self.dead.clone()),
+            Box::new(self.failing.clone()),
+            Box::new(self.damaged.clone()),
+            Box::new(self.orphans.clone()),
+            Box::new(self.garbage.clone()),
+        ];
+        all.into_iter()
+            .try_for_each(|collector| registry.register(collector))
+    }
+}
+
+/// A number of bytes as a gauge holds it.
+pub(crate) fn gauge(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_metrics_register_once() {
+        let registry = Registry::new();
+        let metrics = Metrics::default();
+        metrics.register(&registry).unwrap();
+        assert!(metrics.register(&registry).is_err());
+    }
+}

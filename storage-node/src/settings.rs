@@ -1,0 +1,145 @@
+//! Settings of a storage node, with the reasons of their defaults.
+
+use std::time::Duration;
+
+use enfilade_placement::units::ByteSize;
+
+/// What can be set. All drives of a process share one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of appends that one drive takes on before it refuses more: at a GB/s, 32 ms of work.
+    pub drive_queue: ByteSize,
+    /// Bytes of appends that all drives of the process take on together: with what is read, the
+    /// greater part of the 1 GiB that a node may use (P9).
+    pub node_queue: ByteSize,
+    /// Bytes of reads that are under way at once in the process.
+    pub node_reads: ByteSize,
+    /// How many reads a drive works on at once.
+    pub drive_reads: u32,
+    /// Shard logs that a drive keeps open. With 24 drives, and the files of their indexes, a
+    /// process stays well under 4,096 descriptors.
+    pub open_logs: u32,
+    /// Files that the index of a drive keeps open.
+    pub open_index_files: u16,
+    /// The block cache of all indexes of the process.
+    pub index_cache: ByteSize,
+    /// The write buffers of all indexes of the process.
+    pub index_buffers: ByteSize,
+    /// A drive that is this full refuses appends (PROTOCOLS 15).
+    pub full_percent: u8,
+    /// How long a client waits for an append.
+    pub append_deadline: Duration,
+    /// How long a client waits for a read or a page of an inventory.
+    pub read_deadline: Duration,
+    /// How long a client waits for a connection.
+    pub connect_timeout: Duration,
+    /// How often a node tells the root leader that it lives.
+    pub heartbeat: Duration,
+    /// How often a node asks the partitions for garbage.
+    pub garbage_interval: Duration,
+    /// How old (by the time that its drive was served) a blob without a commit mark must be before
+    /// its owner is asked (PROTOCOLS 19).
+    pub orphan_age: Duration,
+    /// How often a node looks for such blobs.
+    pub orphan_interval: Duration,
+    /// How often the index is made durable: bounds the scan of the logs after a crash.
+    pub checkpoint_interval: Duration,
+    /// How often a drive that is gone or failing is tried again.
+    pub reopen_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            drive_queue: ByteSize::mib(32),
+            node_queue: ByteSize::mib(256),
+            node_reads: ByteSize::mib(128),
+            drive_reads: 16,
+            open_logs: 32,
+            open_index_files: 32,
+            index_cache: ByteSize::mib(64),
+            index_buffers: ByteSize::mib(64),
+            full_percent: 95,
+            append_deadline: Duration::from_secs(5),
+            read_deadline: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(1),
+            garbage_interval: Duration::from_secs(5),
+            orphan_age: Duration::from_secs(24 * 3600),
+            orphan_interval: Duration::from_secs(600),
+            checkpoint_interval: Duration::from_secs(60),
+            reopen_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("setting {name}: {reason}")]
+pub struct SettingsError {
+    /// Which.
+    pub name: &'static str,
+    /// Why not.
+    pub reason: &'static str,
+}
+
+impl Settings {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The first one that cannot work.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let largest = crate::api::append::APPEND_BYTES_MAX as u64;
+        let fits = |size: ByteSize| (largest..=1 << 40).contains(&size.get());
+        let whole_append = "must be 4 MiB (the largest append) to 1 TiB";
+        let rules = [
+            (fits(self.drive_queue), "drive_queue", whole_append),
+            (fits(self.node_queue), "node_queue", whole_append),
+            (fits(self.node_reads), "node_reads", whole_append),
+            (self.drive_reads > 0, "drive_reads", "must not be 0"),
+            (self.open_logs > 0, "open_logs", "must not be 0"),
+            (
+                self.open_index_files >= 8,
+                "open_index_files",
+                "must be 8 or more",
+            ),
+            (
+                (1..=99).contains(&self.full_percent),
+                "full_percent",
+                "must be 1 to 99",
+            ),
+            (
+                !self.append_deadline.is_zero(),
+                "append_deadline",
+                "must not be 0",
+            ),
+            (
+                !self.read_deadline.is_zero(),
+                "read_deadline",
+                "must not be 0",
+            ),
+            (!self.heartbeat.is_zero(), "heartbeat", "must not be 0"),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, name, reason)) => Err(SettingsError { name, reason }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_and_nonsense_is_named() {
+        assert_eq!(Settings::default().validate(), Ok(()));
+        let error = Settings {
+            full_percent: 100,
+            ..Settings::default()
+        }
+        .validate()
+        .unwrap_err();
+        assert_eq!(error.to_string(), "setting full_percent: must be 1 to 99");
+    }
+}
