@@ -54,7 +54,10 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EncodingError> {
     let what = std::any::type_name::<T>();
     let (version, body) = bytes.split_first().ok_or(EncodingError::Empty { what })?;
     if *version != VERSION {
-        return Err(EncodingError::Version { what, version: *version });
+        return Err(EncodingError::Version {
+            what,
+            version: *version,
+        });
     }
     let malformed = |reason: String| EncodingError::Malformed { what, reason };
     let (value, rest) = postcard::take_from_bytes(body).map_err(|e| malformed(e.to_string()))?;
@@ -105,7 +108,16 @@ mod tests {
     #[test]
     fn an_unknown_version_is_refused_by_name() {
         let error = decode::<u32>(&[2, 7]).unwrap_err();
-        assert_eq!(error, EncodingError::Version { what: "u32", version: 2 });
-        assert!(matches!(decode::<u32>(&[]), Err(EncodingError::Empty { .. })));
+        assert_eq!(
+            error,
+            EncodingError::Version {
+                what: "u32",
+                version: 2
+            }
+        );
+        assert!(matches!(
+            decode::<u32>(&[]),
+            Err(EncodingError::Empty { .. })
+        ));
     }
 }

@@ -29,7 +29,10 @@ pub struct RowPrefix(Vec<u8>);
 impl ObjectKey {
     /// Joins bucket and key.
     pub fn new(bucket: BucketId, key: impl Into<String>) -> Self {
-        Self { bucket, key: key.into() }
+        Self {
+            bucket,
+            key: key.into(),
+        }
     }
 
     /// The bytes that all rows of this key begin with.
@@ -105,7 +108,10 @@ impl RowPrefix {
             }
         }
         let key = String::from_utf8(key).ok()?;
-        Some((ObjectKey::new(BucketId::new(u64::from_be_bytes(*bucket)), key), rest))
+        Some((
+            ObjectKey::new(BucketId::new(u64::from_be_bytes(*bucket)), key),
+            rest,
+        ))
     }
 }
 

@@ -5,6 +5,8 @@
 //! on the wire) is in [`encoding`], with a version byte in front of each.
 
 pub mod command;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 pub mod encoding;
 pub mod error;
 pub mod garbage;

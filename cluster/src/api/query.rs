@@ -5,9 +5,7 @@ use enfilade_placement::{EnclosureId, Epoch, PartitionId, Stamp, UploadId};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::bytes_field;
-use super::record::{
-    Attributes, Blob, ChecksumAlgorithm, ChecksumScope, ObjectRecord, PartRecord,
-};
+use super::record::{Attributes, Blob, ChecksumAlgorithm, ChecksumScope, ObjectRecord, PartRecord};
 
 /// The most entries of one page.
 pub const PAGE_MAX: u32 = 1000;

@@ -302,7 +302,11 @@ pub enum LedgerRange {
 impl LedgerRange {
     /// The stripes of one blob.
     pub fn stripes(blob: BlobId, stripes: RangeInclusive<u32>) -> Self {
-        Self::Stripes { blob, first: *stripes.start(), last: *stripes.end() }
+        Self::Stripes {
+            blob,
+            first: *stripes.start(),
+            last: *stripes.end(),
+        }
     }
 }
 
@@ -343,7 +347,10 @@ impl RootView {
     /// The partition that holds a row key.
     pub fn partition_of(&self, row: &[u8]) -> Option<&Partition> {
         self.partitions.values().find(|partition| {
-            let ends_after = partition.end.as_ref().is_none_or(|end| row < end.as_bytes());
+            let ends_after = partition
+                .end
+                .as_ref()
+                .is_none_or(|end| row < end.as_bytes());
             row >= partition.start.as_bytes() && ends_after
         })
     }

@@ -13,3 +13,6 @@ pub(crate) mod snapshot;
 mod state_machine;
 pub mod store;
 pub mod types;
+
+#[cfg(test)]
+mod tests;

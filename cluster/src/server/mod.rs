@@ -384,3 +384,6 @@ const fn kind(error: &MetadataError) -> &'static str {
         MetadataError::Undecodable(_) => "undecodable",
     }
 }
+
+#[cfg(test)]
+mod tests;

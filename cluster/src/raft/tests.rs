@@ -1,0 +1,235 @@
+//! Logs and rows, held to openraft's own suite and to each other.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::{Arc, mpsc};
+
+use bytes::Bytes;
+use enfilade_placement::PartitionId;
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
+use tempfile::TempDir;
+
+use super::log::GroupLog;
+use super::memory::MemoryStore;
+use super::rocks::Rocks;
+use super::state_machine::GroupState;
+use super::store::{LogStore, LogWrite, RowRange, StateStore};
+use super::types::TypeConfig;
+use crate::rows::{MemoryRows, Row, RowWrite, Rows, Table};
+use crate::settings::StorageSettings;
+
+const GROUP: PartitionId = PartitionId::ROOT;
+
+fn settings() -> StorageSettings {
+    // What is tested is not whether the device keeps what was synced.
+    StorageSettings {
+        sync: false,
+        ..StorageSettings::default()
+    }
+}
+
+fn rocks(dir: &TempDir) -> Arc<Rocks> {
+    Arc::new(Rocks::open(&dir.path().join("db"), &settings()).unwrap())
+}
+
+struct OnRocks;
+struct InMemory;
+
+fn build<S: LogStore + StateStore>(store: Arc<S>, dir: &TempDir) -> (GroupLog, GroupState) {
+    // One byte of cache: nearly all is read back from the store.
+    let log = GroupLog::open(GROUP, Arc::clone(&store) as _, 1).unwrap();
+    (
+        log,
+        GroupState::open(GROUP, store, dir.path().to_owned()).unwrap(),
+    )
+}
+
+impl StoreBuilder<TypeConfig, GroupLog, GroupState, TempDir> for OnRocks {
+    async fn build(&self) -> Result<(TempDir, GroupLog, GroupState), StorageError<TypeConfig>> {
+        let dir = TempDir::new().unwrap();
+        let (log, state) = build(rocks(&dir), &dir);
+        Ok((dir, log, state))
+    }
+}
+
+impl StoreBuilder<TypeConfig, GroupLog, GroupState, TempDir> for InMemory {
+    async fn build(&self) -> Result<(TempDir, GroupLog, GroupState), StorageError<TypeConfig>> {
+        let dir = TempDir::new().unwrap();
+        let (log, state) = build(Arc::new(MemoryStore::default()), &dir);
+        Ok((dir, log, state))
+    }
+}
+
+#[tokio::test]
+async fn rocksdb_keeps_logs_and_state_as_openraft_needs_them() {
+    Suite::test_all(OnRocks).await.unwrap();
+}
+
+#[tokio::test]
+async fn memory_keeps_logs_and_state_as_openraft_needs_them() {
+    Suite::test_all(InMemory).await.unwrap();
+}
+
+fn submit(store: &dyn LogStore, write: LogWrite) {
+    let (sender, done) = mpsc::channel();
+    store.submit(
+        GROUP,
+        write,
+        Box::new(move |result| sender.send(result).unwrap()),
+    );
+    done.recv().unwrap().unwrap();
+}
+
+#[test]
+fn what_was_done_is_there_after_the_database_is_opened_again() {
+    let dir = TempDir::new().unwrap();
+    {
+        let store = rocks(&dir);
+        let entries = (1..=5).map(|index| (index, Bytes::from(vec![index as u8; 3])));
+        submit(&*store, LogWrite::Append(entries.collect()));
+        submit(&*store, LogWrite::Vote(Bytes::from_static(b"vote")));
+        submit(&*store, LogWrite::Truncate(5));
+        submit(&*store, LogWrite::Purge(3, Bytes::from_static(b"two")));
+        let write = RowWrite {
+            table: Table::Root,
+            key: vec![1],
+            value: Some(vec![2]),
+        };
+        store.commit(GROUP, vec![write], b"here").unwrap();
+    }
+    let store = rocks(&dir);
+    let indices = store.entries(GROUP, 0..100, usize::MAX).unwrap();
+    let indices: Vec<u64> = indices.into_iter().map(|(index, _)| index).collect();
+    assert_eq!(indices, [3, 4]);
+    assert_eq!(store.entries(GROUP, 0..100, 1).unwrap().len(), 1);
+    assert_eq!(store.last(GROUP).unwrap().unwrap(), vec![4; 3]);
+    assert_eq!(store.vote(GROUP).unwrap().unwrap(), "vote");
+    assert_eq!(store.purged(GROUP).unwrap().unwrap(), "two");
+    assert_eq!(store.position(GROUP).unwrap().unwrap(), "here");
+    assert_eq!(store.groups().unwrap(), [GROUP]);
+    assert_eq!(store.last(PartitionId::new(1)).unwrap(), None);
+    let read = |rows: &dyn Rows| rows.get(Table::Root, &[1]).map_err(io::Error::other);
+    store
+        .read(&mut |rows| read(rows).map(|row| assert_eq!(row, Some(vec![2]))))
+        .unwrap();
+}
+
+#[test]
+fn writes_that_wait_together_share_a_sync() {
+    let dir = TempDir::new().unwrap();
+    let store = rocks(&dir);
+    let (sender, done) = mpsc::channel();
+    let syncs = || {
+        crate::metrics::metrics()
+            .log_batch_writes
+            .get_sample_count()
+    };
+    let before = syncs();
+    // The first callback holds the writer until all others are queued.
+    let (release, held) = mpsc::channel::<()>();
+    store.submit(
+        GROUP,
+        LogWrite::Append(vec![(0, Bytes::new())]),
+        Box::new(move |_| {
+            held.recv().unwrap();
+        }),
+    );
+    for group in 1..=100 {
+        let sender = sender.clone();
+        let write = LogWrite::Append(vec![(1, Bytes::from_static(b"entry"))]);
+        let done = Box::new(move |result: io::Result<()>| sender.send(result).unwrap());
+        store.submit(PartitionId::new(group), write, done);
+    }
+    release.send(()).unwrap();
+    for _ in 0..100 {
+        done.recv().unwrap().unwrap();
+    }
+    // Other tests of this process write, too: far fewer than one each is what must hold.
+    assert!(syncs() - before < 50, "{} syncs", syncs() - before);
+}
+
+fn scan(rows: &dyn Rows, from: &[u8], to: Option<&[u8]>) -> Vec<Row> {
+    let mut seen = Vec::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        seen.push((key.to_vec(), value.to_vec()));
+        ControlFlow::Continue(())
+    };
+    rows.scan(Table::Latest, from, to, &mut visit).unwrap();
+    seen
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn rows_on_rocksdb_read_as_rows_in_memory(
+        writes in vec((vec(any::<u8>(), 0..3), any::<Option<u8>>()), 0..60),
+        from in vec(any::<u8>(), 0..3),
+        to in vec(any::<u8>(), 0..3),
+    ) {
+        let dir = TempDir::new().unwrap();
+        let store = rocks(&dir);
+        let mut twin = MemoryRows::default();
+        for (key, value) in writes {
+            let value = value.map(|value| vec![value]);
+            let write = RowWrite { table: Table::Latest, key, value };
+            store.commit(GROUP, vec![write.clone()], b"").unwrap();
+            twin.commit(vec![write]);
+        }
+        let mut act = |rows: &dyn Rows| {
+            assert_eq!(scan(rows, &from, Some(&to)), scan(&twin, &from, Some(&to)));
+            assert_eq!(scan(rows, &from, None), scan(&twin, &from, None));
+            let last = |rows: &dyn Rows| rows.last(Table::Latest, &from, &to).unwrap();
+            assert_eq!(last(rows), last(&twin));
+            let get = |rows: &dyn Rows| rows.get(Table::Latest, &from).unwrap();
+            assert_eq!(get(rows), get(&twin));
+            Ok(())
+        };
+        store.read(&mut act).unwrap();
+    }
+
+    #[test]
+    fn an_export_replaces_all_rows_of_its_ranges_and_no_others(
+        theirs in vec(any::<u8>(), 0..40),
+        ours in vec(any::<u8>(), 0..40),
+        from in any::<u8>(),
+        to in any::<Option<u8>>(),
+    ) {
+        let dir = TempDir::new().unwrap();
+        let source: &dyn StateStore = &MemoryStore::default();
+        let target = rocks(&dir);
+        let range = RowRange::new(Table::Latest, vec![from], to.map(|to| vec![to]));
+        let put = |store: &dyn StateStore, keys: &[u8], value: u8| {
+            let write = |key: &u8| RowWrite {
+                table: Table::Latest, key: vec![*key], value: Some(vec![value]),
+            };
+            store.commit(GROUP, keys.iter().map(write).collect(), b"old").unwrap();
+        };
+        put(source, &theirs, 1);
+        put(&*target, &ours, 2);
+        let mut chunks = Vec::new();
+        source.export(GROUP, 10, &mut |_, _| Ok(vec![range.clone()]), &mut |index, rows| {
+            assert_eq!(index, 0);
+            chunks.push(rows);
+            ControlFlow::Continue(())
+        }).unwrap();
+        let mut chunks = chunks.into_iter();
+        target.import(GROUP, std::slice::from_ref(&range), &mut || {
+            let write = |(key, value)| RowWrite { table: Table::Latest, key, value: Some(value) };
+            Ok(chunks.next().map(|rows: Vec<Row>| rows.into_iter().map(write).collect()))
+        }, b"new").unwrap();
+        let inside = |key: u8| key >= from && to.is_none_or(|to| key < to);
+        for key in 0..=255u8 {
+            let expected = if inside(key) { theirs.contains(&key).then_some(1) }
+                else { ours.contains(&key).then_some(2) };
+            target.read(&mut |rows| {
+                let row = rows.get(Table::Latest, &[key]).unwrap();
+                assert_eq!(row, expected.map(|value| vec![value]), "{key}");
+                Ok(())
+            }).unwrap();
+        }
+        prop_assert_eq!(target.position(GROUP).unwrap().unwrap(), "new");
+    }
+}
