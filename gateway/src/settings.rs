@@ -21,6 +21,8 @@ pub struct PathSettings {
     pub budget_wait: Duration,
     /// A run of a slow body is appended unfinished after so long.
     pub run_fill_time: Duration,
+    /// A body that has not ended by then is broken off (PROTOCOLS 19).
+    pub body_time_max: Duration,
     /// A member that has not acked an append by then is late (PROTOCOLS 14).
     pub append_deadline: Duration,
     /// How long a body waits for a volume that takes it.
@@ -54,6 +56,7 @@ impl Default for PathSettings {
             read_budget: 64 * MIB,
             budget_wait: Duration::from_secs(10),
             run_fill_time: Duration::from_secs(1),
+            body_time_max: Duration::from_secs(12 * 60 * 60),
             append_deadline: Duration::from_secs(4),
             volume_wait: Duration::from_secs(10),
             shun_time: Duration::from_secs(5),

@@ -5,7 +5,7 @@
 //! not be acted on, since a bucket, policy or volume may have changed meanwhile (PROTOCOLS 6).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use enfilade_cluster::api::MetadataClient;
@@ -52,8 +52,11 @@ impl View {
             root: watch::Sender::new(Arc::default()),
             confirmed: Mutex::default(),
         });
-        let task = tokio::spawn(follow(Arc::downgrade(&shared)));
-        Arc::new(Self { shared, _task: AbortOnDropHandle::new(task) })
+        let task = tokio::spawn(follow(Arc::clone(&shared)));
+        Arc::new(Self {
+            shared,
+            _task: AbortOnDropHandle::new(task),
+        })
     }
 
     /// The root state as last heard, however old; revision 0 when none was heard yet.
@@ -67,8 +70,13 @@ impl View {
     /// When it was not: nothing may be decided by it (PROTOCOLS 6).
     pub fn fresh(&self) -> Result<Arc<RootView>, StaleView> {
         let confirmed = *lock(&self.shared.confirmed);
-        let age = confirmed.map_or(Duration::MAX, |at| self.shared.env.clock.now() - at);
-        if age > self.shared.settings.lease { Err(StaleView(age)) } else { Ok(self.root()) }
+        let now = self.shared.env.clock.now();
+        let age = confirmed.map_or(Duration::MAX, |at| now.saturating_sub(at));
+        if age > self.shared.settings.lease {
+            Err(StaleView(age))
+        } else {
+            Ok(self.root())
+        }
     }
 
     /// Changes of the root state, as they are heard.
@@ -138,22 +146,27 @@ impl Shared {
     async fn ask(&self, since: u64, wait: Duration) -> Result<(), MetadataError> {
         let asked = self.env.clock.now();
         let heard = Arc::new(self.metadata.watch(since, wait).await?);
+        let order = |root: &RootView| (root.incarnation, root.revision);
+        let mut current = false;
         self.root.send_if_modified(|root| {
-            let newer = heard.revision > root.revision || heard.incarnation > root.incarnation;
-            if newer {
+            let change = order(&heard).cmp(&order(root));
+            current = change.is_ge();
+            if change.is_gt() {
                 *root = heard;
             }
-            newer
+            change.is_gt()
         });
-        let mut confirmed = lock(&self.confirmed);
-        *confirmed = (*confirmed).max(Some(asked));
+        if current {
+            let mut confirmed = lock(&self.confirmed);
+            *confirmed = (*confirmed).max(Some(asked));
+        }
         Ok(())
     }
 }
 
-/// Follows the root state until the view is gone.
-async fn follow(shared: Weak<Shared>) {
-    while let Some(shared) = shared.upgrade() {
+/// Follows the root state until the task is aborted.
+async fn follow(shared: Arc<Shared>) {
+    loop {
         let since = shared.root.borrow().revision;
         if let Err(error) = shared.ask(since, shared.settings.poll).await {
             tracing::warn!(%error, "the metadata service does not confirm the cluster's state");
@@ -172,7 +185,11 @@ struct Remembered {
 
 impl Remembered {
     fn new(max: usize) -> Self {
-        Self { half: (max / 2).max(1), young: HashMap::new(), old: HashMap::new() }
+        Self {
+            half: (max / 2).max(1),
+            young: HashMap::new(),
+            old: HashMap::new(),
+        }
     }
 
     fn get(&mut self, id: VolumeId) -> Option<Arc<Volume>> {
@@ -186,7 +203,10 @@ impl Remembered {
 
     /// Keeps the newest epoch.
     fn insert(&mut self, volume: Arc<Volume>) {
-        let known = self.young.get(&volume.id).or_else(|| self.old.get(&volume.id));
+        let known = self
+            .young
+            .get(&volume.id)
+            .or_else(|| self.old.get(&volume.id));
         if known.is_some_and(|known| known.epoch > volume.epoch) {
             return;
         }
@@ -197,6 +217,6 @@ impl Remembered {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

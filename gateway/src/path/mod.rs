@@ -1,31 +1,77 @@
 //! The data path: bodies to blobs in volumes, and back. Nothing of S3 below here.
+//!
+//! Writing: [`put`] cuts the body into stripes and runs, [`run`] encodes them, [`window`] keeps a
+//! few runs under way and moves on when a volume fails, [`append`] sends one run to all members.
+//!
+//! Reading: [`pieces`] goes over an object's blobs, [`plan`] finds the stripes and fragments of a
+//! range, [`hedge`] fetches a group of stripes and decodes around what is absent or late, [`get`]
+//! makes a stream of it.
 
+mod append;
+mod budget;
+mod codecs;
+mod digests;
+mod get;
+mod hedge;
+mod latency;
+mod marks;
+mod pieces;
+mod plan;
+mod put;
+mod run;
+mod shape;
+mod source;
+mod stripe;
 pub mod types;
+mod window;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use enfilade_cluster::api::MetadataClient;
 use enfilade_cluster::api::key::ObjectKey;
 use enfilade_cluster::api::record::Blob;
-use enfilade_cluster::env::Env;
-use enfilade_storage_node::api::Nodes;
+use enfilade_cluster::env::{Clock, Env};
+use enfilade_placement::{DriveId, Generation, Volume};
+use enfilade_storage_node::api::error::ShardError;
+use enfilade_storage_node::api::{Nodes, ShardAddress, ShardClient};
 
+use crate::metrics::PathMetrics;
 use crate::settings::PathSettings;
 use crate::view::View;
+use crate::volumes::{Shunned, Volumes};
+use budget::Budget;
+use codecs::Codecs;
+use latency::Latency;
+use marks::Marks;
 use types::{ReadContent, ReadError, ReadStream, WriteBody, WriteError, Written};
 
 /// Writes and reads the bytes of objects. One a process; shared by all its requests.
 pub struct DataPath {
+    inner: Arc<Inner>,
+}
+
+/// What the tasks of a request share.
+struct Inner {
     settings: PathSettings,
     env: Env,
     metadata: Arc<dyn MetadataClient>,
     nodes: Arc<dyn Nodes>,
     view: Arc<View>,
+    volumes: Arc<Volumes>,
+    codecs: Codecs,
+    marks: Marks,
+    /// Drives that failed to read; kept apart from those that failed to write.
+    sick: Shunned<DriveId>,
+    latency: Latency,
+    write_budget: Budget,
+    read_budget: Budget,
+    metrics: PathMetrics,
 }
 
 impl DataPath {
-    /// Puts the parts together.
+    /// Puts the parts together. Must be called within a tokio runtime.
     pub fn new(
         settings: PathSettings,
         env: Env,
@@ -33,7 +79,26 @@ impl DataPath {
         nodes: Arc<dyn Nodes>,
         view: Arc<View>,
     ) -> Self {
-        Self { settings, env, metadata, nodes, view }
+        let shared = (env.clone(), Arc::clone(&metadata), Arc::clone(&view));
+        let volumes = Volumes::new(shared.0, shared.1, shared.2, settings.shun_time);
+        let inner = Inner {
+            volumes: Arc::new(volumes),
+            codecs: Codecs::default(),
+            marks: Marks::default(),
+            sick: Shunned::new(settings.shun_time),
+            latency: Latency::default(),
+            write_budget: Budget::new(settings.write_budget),
+            read_budget: Budget::new(settings.read_budget),
+            metrics: PathMetrics::new(),
+            settings,
+            env,
+            metadata,
+            nodes,
+            view,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Writes a body as one blob.
@@ -45,8 +110,7 @@ impl DataPath {
     /// # Errors
     /// See [`WriteError`]; in no case is a record affected.
     pub async fn write(&self, body: WriteBody) -> Result<Written, WriteError> {
-        let _ = (body, &self.settings, &self.env, &self.metadata, &self.nodes, &self.view);
-        Err(WriteError::NoVolume("writing is not built yet".to_owned()))
+        put::write(Arc::clone(&self.inner), body).await
     }
 
     /// Opens the bytes `range` of an object; a range past the end is cut to it.
@@ -62,13 +126,83 @@ impl DataPath {
         content: ReadContent,
         range: Range<u64>,
     ) -> Result<ReadStream, ReadError> {
-        let _ = (at, content, range);
-        Err(ReadError::Busy)
+        get::read(Arc::clone(&self.inner), at, content, range).await
     }
 
     /// Notes that a record names the blob, so that the nodes which hold it are told with later
     /// appends and need not ask (PROTOCOLS 19). Best effort.
     pub fn committed(&self, blob: &Blob) {
-        let _ = blob;
+        self.inner.marks.add(blob, &self.inner.view.root());
+    }
+
+    /// The metrics, to be shown in a registry. Their gauges are as of this call.
+    pub fn metrics(&self) -> &PathMetrics {
+        &self.inner.metrics
+    }
+}
+
+impl Inner {
+    /// Whether a member is expected to answer a read: it is not vacant, and neither the root state
+    /// nor this process's own experience says otherwise.
+    fn expects(&self, volume: &Volume, member: usize) -> bool {
+        let now = self.env.clock.now();
+        let there = |drive: DriveId| {
+            self.view.root().topology.is_present(drive) && !self.sick.contains(&drive, now)
+        };
+        volume
+            .members
+            .get(member)
+            .copied()
+            .flatten()
+            .is_some_and(there)
+    }
+
+    /// Notes that a member failed to answer a read.
+    fn read_failed(&self, volume: &Volume, member: usize, error: &ShardError) {
+        let drive = volume.members.get(member).copied().flatten();
+        let sick = matches!(
+            error,
+            ShardError::DriveFailed(_) | ShardError::Unreachable(_)
+        );
+        if let Some(drive) = drive.filter(|_| sick) {
+            self.sick.add(drive, self.env.clock.now());
+        }
+    }
+
+    /// The node of a member, and the address of the shard there as far as is known.
+    fn shard(
+        &self,
+        volume: &Volume,
+        member: usize,
+    ) -> Result<(Arc<dyn ShardClient>, ShardAddress), ShardError> {
+        let root = self.view.root();
+        let drive = volume.members.get(member).copied().flatten();
+        let drive = drive.and_then(|drive| root.topology.drives.get(&drive));
+        let drive = drive.ok_or(ShardError::NotHere(Generation::default()))?;
+        let unknown = || ShardError::Unreachable(format!("enclosure {}", drive.enclosure));
+        let client = self.nodes.node(drive.enclosure).ok_or_else(unknown)?;
+        let at = ShardAddress {
+            cluster: root.cluster,
+            incarnation: root.incarnation,
+            drive: drive.id,
+            generation: drive.generation,
+            volume: volume.id,
+            epoch: volume.epoch,
+            member: u8::try_from(member).expect("a profile has at most 116 members"),
+        };
+        Ok((client, at))
+    }
+}
+
+/// What a future gives, or `None` when it takes longer than `time`.
+async fn within<T>(
+    clock: &dyn Clock,
+    time: Duration,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = clock.sleep(time) => None,
     }
 }
