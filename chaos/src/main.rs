@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use scenario::Options;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -47,7 +48,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             let verdicts = tokio::select! {
                 verdicts = scenario::run(&options) => verdicts?,
                 // Dropping the scenario ends the cluster.
-                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+                signal = interrupted() => anyhow::bail!("ended by {}", signal?),
             };
             let passed = verdicts.iter().filter(|verdict| verdict.passed()).count();
             let word = if passed == verdicts.len() {
@@ -71,6 +72,15 @@ async fn main() -> anyhow::Result<ExitCode> {
             );
             Ok(exit(findings.is_empty()))
         }
+    }
+}
+
+/// Waits for the wish that this process end.
+async fn interrupted() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result.map(|()| "SIGINT"),
+        _ = terminate.recv() => Ok("SIGTERM"),
     }
 }
 

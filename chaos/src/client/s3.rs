@@ -1,6 +1,5 @@
 //! The store over S3, by the client library that most users have.
 
-use std::fmt::Debug;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -14,7 +13,7 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Config, Credentials, Region, StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
@@ -258,13 +257,22 @@ fn etag(answer: Option<&str>) -> Result<String, Failure> {
 /// Only an answer of the 4xx class says that nothing happened.
 fn failure<E>(error: SdkError<E, HttpResponse>) -> Failure
 where
-    E: std::error::Error + Send + Sync + 'static,
-    SdkError<E, HttpResponse>: std::error::Error,
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
     let status = error
         .raw_response()
         .map(|response| response.status().as_u16());
-    let why = chain(&error);
+    let why = match (status, error.as_service_error()) {
+        (Some(status), Some(service)) => {
+            let (code, message) = (service.code(), service.message());
+            format!(
+                "{status} {}: {}",
+                code.unwrap_or("?"),
+                message.unwrap_or("?")
+            )
+        }
+        _ => chain(&error),
+    };
     match (status, &error) {
         (Some(412), _) => Failure::Conflict,
         // 408 and 409 are answers about time and concurrency.
@@ -281,7 +289,7 @@ where
 /// The failure of a request that nobody could have seen the effect of.
 fn invisible<E>(error: SdkError<E, HttpResponse>) -> Failure
 where
-    E: std::error::Error + Send + Sync + 'static,
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
     match failure(error) {
         Failure::Unknown(why) => Failure::Refused(why),
@@ -289,13 +297,9 @@ where
     }
 }
 
-/// An error with everything below it, on one line.
-fn chain(error: &(impl std::error::Error + Debug)) -> String {
-    let text = DisplayErrorContext(error).to_string();
-    let mut text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.len() > 400 {
-        let end = (0..=400).rev().find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or(0));
-    }
-    text
+/// An error with everything below it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
 }

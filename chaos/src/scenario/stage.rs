@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -92,10 +93,16 @@ impl Stage {
         self.say(what);
     }
 
-    /// Notes a broken promise.
-    pub(crate) fn finding(&mut self, finding: Finding) {
-        self.say(&format!("FOUND {finding}"));
-        self.verdict.findings.push(finding);
+    /// Notes broken promises.
+    fn found(&mut self, findings: Vec<Finding>) {
+        self.show(&findings);
+        self.verdict.findings.extend(findings);
+    }
+
+    fn show(&self, findings: &[Finding]) {
+        if let Some(first) = findings.first() {
+            self.say(&format!("FOUND {} times, first {first}", findings.len()));
+        }
     }
 
     /// Expects the status to change, as promised, within the patience.
@@ -119,7 +126,7 @@ impl Stage {
                 };
                 let wanted = if healthy { "healthy" } else { "not healthy" };
                 let text = format!("status is not '{wanted}' after {patience:?}: {last}");
-                self.finding(Finding::new(kind, text));
+                self.found(vec![Finding::new(kind, text)]);
             }
         }
     }
@@ -138,6 +145,7 @@ impl Stage {
             seed: self.verdict.seed,
             readers: READERS,
             patience: self.options.patience(),
+            gave_up: AtomicBool::new(false),
         };
         let began = Instant::now();
         let audited = audit.run(&self.store, &self.history).await?;
@@ -149,16 +157,13 @@ impl Stage {
         self.verdict.audits += 1;
         self.verdict.audited_objects += audited.objects;
         self.verdict.audited_bytes += audited.bytes;
-        for finding in audited.findings {
-            self.finding(finding);
-        }
+        self.found(audited.findings);
         let operations = self.history.operations()?;
         let registers = register::by_key(&operations);
         let mut findings = durable::check(&registers);
         findings.extend(listing::check(&operations, &registers));
-        if let Some(first) = findings.first() {
-            self.say(&format!("FOUND {} times, first: {first}", findings.len()));
-        }
+        // They are found again when the whole history is checked.
+        self.show(&findings);
         Ok(findings.is_empty() && self.verdict.findings.is_empty())
     }
 
@@ -191,6 +196,11 @@ impl Stage {
         if self.verdict.passed() && !self.options.keep {
             remove(&self.folder);
             self.verdict.folder = None;
+        }
+        if let Some(folder) = &self.verdict.folder {
+            let path = folder.join("verdict.txt");
+            std::fs::write(&path, self.verdict.in_full())
+                .with_context(|| format!("writing {}", path.display()))?;
         }
         println!("{}", self.verdict);
         Ok(self.verdict)

@@ -9,7 +9,7 @@ use crate::check::available::{Availability, seconds};
 use crate::history::{AUDITOR, Action, Operation, Outcome};
 
 /// Findings that are printed; the rest is counted.
-const SHOWN: usize = 20;
+const SHOWN: usize = 10;
 
 /// The result of one run.
 #[derive(Clone, Debug)]
@@ -79,6 +79,12 @@ impl Verdict {
                 Action::Fault { .. } => {}
             }
         }
+    }
+
+    /// The verdict with all findings.
+    pub(crate) fn in_full(&self) -> String {
+        let findings = self.findings.iter().map(|finding| format!("{finding}\n"));
+        format!("{self}\n{}", findings.collect::<String>())
     }
 
     pub(crate) fn passed(&self) -> bool {

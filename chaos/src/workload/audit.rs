@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -20,7 +21,7 @@ const RANGE_BYTES: u64 = 100_000;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How an audit reads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Audit {
     /// The seed of the load whose bytes are read.
     pub(crate) seed: u64,
@@ -28,6 +29,8 @@ pub(crate) struct Audit {
     pub(crate) readers: usize,
     /// How long one object may stay unreadable.
     pub(crate) patience: Duration,
+    /// Set when that was too long once: further objects are tried once.
+    pub(crate) gave_up: AtomicBool,
 }
 
 /// What an audit read.
@@ -109,7 +112,7 @@ impl Audit {
             history.finish(begun, AUDITOR, action, outcome);
             match answer {
                 Ok(value) => break value,
-                Err(failure) if began.elapsed() > self.patience => {
+                Err(failure) if self.gives_up(began, &failure) => {
                     return Err(unreadable(key, &failure));
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
@@ -141,6 +144,7 @@ impl Audit {
             match seen {
                 Ok(Some(bytes)) if bytes == expected => return Ok(()),
                 Ok(seen) => {
+                    // No object, or bytes that were not sent.
                     let seen = seen.map_or_else(
                         || "no object".to_owned(),
                         |bytes| format!("{} other bytes", bytes.len()),
@@ -148,11 +152,24 @@ impl Audit {
                     let text = format!("{key:?}: range {start}..{end} of {number} gave {seen}");
                     return Err(Finding::new(Kind::WrongBytes, text));
                 }
-                Err(failure) if began.elapsed() > self.patience => {
+                Err(failure) if self.gives_up(began, &failure) => {
                     return Err(unreadable(key, &failure));
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
+        }
+    }
+
+    /// Whether there is no point in asking again.
+    fn gives_up(&self, began: Instant, failure: &Failure) -> bool {
+        let given_up = self.gave_up.load(Ordering::Relaxed);
+        match failure {
+            Failure::Conflict | Failure::Refused(_) => true,
+            Failure::Unknown(_) if given_up || began.elapsed() > self.patience => {
+                self.gave_up.store(true, Ordering::Relaxed);
+                true
+            }
+            Failure::Unknown(_) => false,
         }
     }
 
@@ -169,7 +186,7 @@ impl Audit {
             history.finish(begun, AUDITOR, Action::List { prefix, listed }, outcome);
             match answer {
                 Ok(_) => return None,
-                Err(failure) if began.elapsed() > self.patience => {
+                Err(failure) if self.gives_up(began, &failure) => {
                     return Some(unreadable("the listing of the bucket", &failure));
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
@@ -179,6 +196,10 @@ impl Audit {
 }
 
 fn unreadable(what: &str, failure: &Failure) -> Finding {
-    let text = format!("{what:?}: {failure:?}");
+    let why = match failure {
+        Failure::Conflict => "refused by a condition that was not set",
+        Failure::Refused(why) | Failure::Unknown(why) => why,
+    };
+    let text = format!("{what:?}: {why}");
     Finding::new(Kind::Unreadable, text)
 }

@@ -1,6 +1,7 @@
 //! Load, audit and checks together, against stores in memory that lie or do not.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::Load;
@@ -11,7 +12,7 @@ use crate::client::Store;
 use crate::client::memory::{Lie, Memory};
 use crate::history::History;
 
-const OPERATIONS: usize = 3000;
+const OPERATIONS: usize = 1500;
 
 async fn run(lie: Lie) -> (Vec<Finding>, Audited) {
     let folder = tempfile::tempdir().unwrap();
@@ -32,6 +33,7 @@ async fn run(lie: Lie) -> (Vec<Finding>, Audited) {
         seed: plan.seed,
         readers: 4,
         patience: Duration::ZERO,
+        gave_up: AtomicBool::new(false),
     };
     let rest = load.rest().await;
     let at_rest = history.count();
