@@ -60,7 +60,7 @@ impl Memory {
     fn read(&self, key: &str) -> Option<Object> {
         let mut state = self.state.lock().unwrap();
         state.calls += 1;
-        let due = state.calls % 20 == 0;
+        let due = state.calls.is_multiple_of(20);
         let object = state.objects.get(key).cloned();
         match self.lie {
             Lie::ReadsStale if due => state.before.get(key).cloned().or(object),
@@ -80,10 +80,10 @@ impl Memory {
         state.calls += 1;
         let unanswered = Err(Failure::Unknown("planted".to_owned()));
         let calls = state.calls;
-        if self.lie == Lie::LosesAcks && calls % 20 == 0 {
+        if self.lie == Lie::LosesAcks && calls.is_multiple_of(20) {
             return Ok(());
         }
-        if self.lie == Lie::Doubtful && calls % 20 == 0 {
+        if self.lie == Lie::Doubtful && calls.is_multiple_of(20) {
             return unanswered;
         }
         if let Some(old) = state.objects.remove(key) {

@@ -132,7 +132,7 @@ impl Writer {
             Step::Create { key, length } => self.put(key, &[length], Condition::Absent).await,
             Step::Delete { key } => {
                 let begun = self.history.begin();
-                let outcome = outcome(self.store.delete(&key).await.map(|()| ()));
+                let outcome = outcome(self.store.delete(&key).await);
                 self.finish(begun, Action::Delete { key }, outcome)
             }
             Step::Get { key } => {
