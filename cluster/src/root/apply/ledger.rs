@@ -11,7 +11,7 @@ use crate::rows::{RowsError, Table};
 use crate::typed;
 
 /// A shard with more rows than this counts as whole.
-pub(super) const SHARD_ROWS_MAX: usize = 1000;
+pub(in crate::root) const SHARD_ROWS_MAX: usize = 1000;
 
 /// Stripes of one blob: disjoint runs that do not touch, first to last, by their first.
 type Runs = BTreeMap<u32, u32>;

@@ -7,7 +7,7 @@ mod create_bucket;
 mod end_delete_bucket;
 pub(super) mod init;
 mod join_enclosure;
-mod ledger;
+pub(super) mod ledger;
 mod open_volume;
 mod report_faults;
 mod resume_volume;

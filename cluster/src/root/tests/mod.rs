@@ -1,1 +1,9 @@
-//! Tests.
+//! The root state machine against its invariants.
+
+mod buckets;
+mod door;
+mod harness;
+mod ledger;
+mod random;
+mod topology;
+mod volumes;

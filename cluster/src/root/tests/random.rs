@@ -1,0 +1,129 @@
+//! Random commands, with every invariant checked after each.
+
+use std::ops::ControlFlow;
+
+use enfilade_placement::{
+    ChainId, DriveId, DriveState, EnclosureId, EnclosureState, Epoch, VolumeId,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::sample::select;
+
+use crate::api::root::{Addresses, RootCommand, RootEnvelope};
+use crate::rows::{MemoryRows, Rows, Table, Txn};
+
+use super::harness::{Root, attach, birth, fenced, open};
+
+fn enclosure_state() -> impl Strategy<Value = EnclosureState> {
+    use EnclosureState::{Down, Out, Suspect, Up};
+    select(vec![Up, Up, Up, Suspect, Down, Out])
+}
+
+fn drive_state() -> impl Strategy<Value = DriveState> {
+    use DriveState::{Failing, Full, Gone, Healthy, Returned, Slow};
+    select(vec![
+        Healthy, Healthy, Healthy, Slow, Full, Failing, Gone, Returned,
+    ])
+}
+
+fn command() -> impl Strategy<Value = RootCommand> {
+    let volume = || (1u64..4, 1u64..3).prop_map(|(id, at)| (VolumeId::new(id), Epoch::new(at)));
+    let bucket = || select(vec!["a", "b"]).prop_map(str::to_owned);
+    let enclosure = || (0u32..8).prop_map(EnclosureId::new);
+    prop_oneof![
+        (option::of(enclosure()), 1u32..3, any::<bool>()).prop_map(|(id, chain, moved)| {
+            let shard = if moved { "moved" } else { "" }.to_owned();
+            let addresses = Addresses {
+                shard,
+                ..Addresses::default()
+            };
+            RootCommand::JoinEnclosure {
+                id,
+                chain: ChainId::new(chain),
+                addresses,
+            }
+        }),
+        (enclosure(), enclosure_state())
+            .prop_map(|(id, state)| RootCommand::SetEnclosure { id, state }),
+        (1u128..14, 1u32..7, 0u32..3)
+            .prop_map(|(drive, at, generation)| attach(drive, at, generation)),
+        (1u128..14, drive_state()).prop_map(|(drive, state)| {
+            let drive = DriveId::new(drive);
+            RootCommand::SetDrive { drive, state }
+        }),
+        vec(0u128..14, 5..8).prop_map(|members| open(&members)),
+        select(vec![
+            [1u128, 3, 5, 7, 9, 11],
+            [2, 4, 6, 8, 10, 0],
+            [1, 4, 5, 8, 9, 12]
+        ])
+        .prop_map(|members| open(&members)),
+        volume().prop_map(|(volume, epoch)| RootCommand::SuspendVolume { volume, epoch }),
+        volume().prop_map(|(volume, epoch)| RootCommand::ResumeVolume { volume, epoch }),
+        volume().prop_map(|(volume, epoch)| RootCommand::SealVolume { volume, epoch }),
+        (volume(), 0u8..7, any::<u64>())
+            .prop_map(|((volume, epoch), member, bytes)| fenced(volume, epoch, member, bytes)),
+        volume().prop_map(|(volume, epoch)| RootCommand::RetireVolume { volume, epoch }),
+        bucket().prop_map(|name| {
+            RootCommand::CreateBucket {
+                name,
+                owner: String::new(),
+                created_ms: 0,
+            }
+        }),
+        bucket().prop_map(|name| RootCommand::BeginDeleteBucket { name }),
+        (1u64..5, 1u64..5, any::<bool>()).prop_map(|(bucket, revision, empty)| {
+            let bucket = enfilade_placement::BucketId::new(bucket);
+            RootCommand::EndDeleteBucket {
+                bucket,
+                revision,
+                empty,
+            }
+        }),
+        select(vec![0u64, 1, 600_000, 4_000_000])
+            .prop_map(|elapsed_ms| RootCommand::Tick { elapsed_ms }),
+        (0u8..2).prop_map(|_| RootCommand::Init(birth())),
+    ]
+}
+
+fn dump(rows: &dyn Rows) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut all = Vec::new();
+    rows.scan(Table::Root, &[], None, &mut |key, value| {
+        all.push((key.to_vec(), value.to_vec()));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn invariants_hold_and_the_same_commands_come_to_the_same_rows(
+        commands in vec(command(), 1..80), batch in 1usize..7
+    ) {
+        let mut root = Root::with_drives();
+        let start = root.rows.clone();
+        let mut log: Vec<RootEnvelope> = Vec::new();
+        let mut outcomes = Vec::new();
+        for command in commands {
+            let envelope = root.envelope(command);
+            outcomes.push(root.apply(&envelope));
+            log.push(envelope);
+        }
+        let mut again: MemoryRows = start;
+        let mut replayed = Vec::new();
+        for chunk in log.chunks(batch) {
+            let mut txn = Txn::new(&again);
+            for envelope in chunk {
+                replayed.push(crate::root::apply(&mut txn, envelope).unwrap());
+            }
+            let writes = txn.into_writes();
+            again.commit(writes);
+        }
+        assert_eq!(outcomes, replayed);
+        assert_eq!(dump(&again), dump(&root.rows));
+    }
+}
