@@ -1,7 +1,7 @@
 //! The store as a client sees it: one request, one attempt, one answer.
 //!
-//! Nothing here repeats a request, because a repeat would hide what the first attempt did. An answer
-//! that leaves the outcome open is reported as such.
+//! Nothing here repeats a request, because a repeat would hide what the first attempt did. An
+//! answer that leaves the outcome open is reported as such.
 
 mod connector;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What the clients did and saw: one line an operation, with the times between which it took effect.
+//! What the clients did and saw: one line an operation, with the times between which it took
+//! effect.
 //!
 //! The file is the evidence of a run. The checks work on the same operations in memory, so that
 //! whatever a verdict names can be found in the file by its number.

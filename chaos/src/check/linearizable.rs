@@ -64,8 +64,8 @@ struct Event {
     optional: bool,
 }
 
-/// The events of one key in the order of their starts. Reads of values that nobody wrote are left to
-/// the other checks.
+/// The events of one key in the order of their starts. Reads of values that nobody wrote are left
+/// to the other checks.
 fn events(register: &Register<'_>, listed: &[Read<'_>]) -> Vec<Event> {
     let mut names: BTreeMap<&str, u32> = BTreeMap::new();
     for write in &register.writes {

@@ -140,7 +140,10 @@ impl Store for Memory {
         let object = self.read(key);
         let start = usize::try_from(range.start).unwrap();
         let end = usize::try_from(range.end).unwrap();
-        Ok(object.map(|object| object.bytes.slice(start..end)))
+        Ok(object.map(|object| {
+            let length = object.bytes.len();
+            object.bytes.slice(start.min(length)..end.min(length))
+        }))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Failure> {

@@ -1,8 +1,8 @@
 //! Two enclosures die under load, one after the other, and come back.
 //!
-//! Each pair has a cluster of its own. With enclosures down, new volumes have two members on some of
-//! the others; a later pair could take more of such a volume than the profile survives, which would
-//! be no broken promise, and no finding.
+//! Each pair has a cluster of its own. With enclosures down, new volumes have two members on some
+//! of the others; a later pair could take more of such a volume than the profile survives, which
+//! would break no promise.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
