@@ -46,7 +46,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Vec<Verdict>> {
 }
 
 async fn kill_both(mut stage: Stage, pair: (u32, u32)) -> anyhow::Result<Verdict> {
-    let load = stage.load();
+    let load = stage.load(1);
     stage.hold().await;
     let sound =
         stage.audit(&load, "before the faults").await? && lose(&mut stage, &load, pair).await?;

@@ -94,9 +94,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn plan(&self, seed: u64) -> Plan {
+    fn plan(&self, seed: u64, round: u32) -> Plan {
         Plan {
             seed,
+            round,
             writers: self.writers,
             keys: self.keys,
             shared: self.shared,

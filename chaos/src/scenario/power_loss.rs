@@ -13,7 +13,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Verdict> {
     let mut stage = Stage::set(options, seed, options.scenario.name()).await?;
     let mut windows = Vec::new();
     for round in 1..=options.rounds {
-        let load = stage.load();
+        let load = stage.load(round);
         stage.hold().await;
         stage.fault(&format!("power loss {round}"));
         stage.cluster.kill_all().await?;

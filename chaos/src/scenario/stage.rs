@@ -76,9 +76,9 @@ impl Stage {
     }
 
     /// Puts load on the cluster.
-    pub(crate) fn load(&self) -> Load {
+    pub(crate) fn load(&self, round: u32) -> Load {
         self.say(&format!("load: {} writers", self.options.writers));
-        let plan = self.options.plan(self.verdict.seed);
+        let plan = self.options.plan(self.verdict.seed, round);
         Load::start(&self.store, &self.history, plan)
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Step {
 pub(crate) struct Plan {
     /// Decides every choice and every byte of the run.
     pub(crate) seed: u64,
+    /// The load's number within the run: the same clients, but other choices.
+    pub(crate) round: u32,
     pub(crate) writers: u32,
     /// Keys that each writer has for itself.
     pub(crate) keys: usize,
@@ -48,7 +50,8 @@ pub(crate) struct Steps {
 
 impl Steps {
     pub(crate) fn new(plan: Plan, writer: u32) -> Steps {
-        let seed = plan.seed.wrapping_mul(1_000_003) ^ u64::from(writer);
+        let client = u64::from(plan.round) << 32 | u64::from(writer);
+        let seed = plan.seed.wrapping_mul(1_000_003) ^ client;
         Steps {
             writer,
             plan,
@@ -142,6 +145,7 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             seed: 7,
+            round: 1,
             writers: 2,
             keys: 50,
             shared: 4,

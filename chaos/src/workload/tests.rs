@@ -20,6 +20,7 @@ async fn run(lie: Lie) -> (Vec<Finding>, Audited) {
     let store: Arc<dyn Store> = Arc::new(Memory::new(lie));
     let plan = Plan {
         seed: 11,
+        round: 1,
         writers: 6,
         keys: 30,
         shared: 4,
