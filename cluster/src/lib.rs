@@ -4,6 +4,8 @@ pub mod api;
 pub mod call;
 pub mod client;
 pub mod env;
+#[cfg(test)]
+mod golden;
 pub mod metrics;
 pub mod partition;
 pub mod raft;
