@@ -122,6 +122,15 @@ impl Engine {
         Ok(done.entered)
     }
 
+    /// Where the first byte of a fragment is stored: the file, and the offset in it.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn locate(&self, key: ShardKey, blob: BlobId, stripe: u32) -> Option<(String, u64)> {
+        let runs = self.rows().runs(key, blob, (stripe, stripe)).ok()?;
+        let (first, run) = runs.first()?;
+        let (offset, _) = run.fragment(stripe - first)?;
+        Some((key.file(), offset))
+    }
+
     fn read_now(
         &self,
         key: ShardKey,

@@ -11,7 +11,7 @@ use super::{Batch, Change, Index, IndexError, Row};
 
 /// Memory that the indexes of all drives of a process share (PROTOCOLS 16).
 #[derive(Clone)]
-pub struct IndexMemory {
+pub(crate) struct IndexMemory {
     cache: Cache,
     buffers: WriteBufferManager,
     open_files: i32,
@@ -20,7 +20,7 @@ pub struct IndexMemory {
 impl IndexMemory {
     /// Bounds, in bytes: of the block cache and of all write buffers; and how many files each
     /// drive's index keeps open.
-    pub fn new(cache: usize, buffers: usize, open_files: u16) -> Self {
+    pub(crate) fn new(cache: usize, buffers: usize, open_files: u16) -> Self {
         let cache = Cache::new_lru_cache(cache);
         let buffers = WriteBufferManager::new_write_buffer_manager(buffers, false);
         Self {

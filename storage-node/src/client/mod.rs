@@ -1,0 +1,5 @@
+//! Clients of storage nodes: in process, remote, and a twin in memory for tests.
+
+pub mod in_process;
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
