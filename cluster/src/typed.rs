@@ -58,12 +58,15 @@ pub(crate) fn starting_with(prefix: Vec<u8>) -> Span {
     (prefix, end)
 }
 
+/// What a visitor of a scan answers: whether to go on.
+pub(crate) type Flow = Result<ControlFlow<()>, RowsError>;
+
 /// Visits the rows of a span in order until the visitor breaks or fails.
 pub(crate) fn scan(
     rows: &dyn Rows,
     table: Table,
     (from, to): &Span,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, RowsError>,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Flow,
 ) -> Result<(), RowsError> {
     let mut failed = None;
     if to.as_ref().is_some_and(|to| from >= to) {

@@ -134,7 +134,7 @@ proptest! {
                 true => expected.push((name, None)),
                 false => {
                     expected.push((name.clone(), Some(UploadId::new(index + 1))));
-                    if index % 2 == 0 {
+                    if index.is_multiple_of(2) {
                         expected.push((name, Some(UploadId::new(500 - index))));
                     }
                 }
