@@ -9,3 +9,4 @@ pub mod host;
 pub mod metrics;
 pub mod server;
 pub mod settings;
+mod wire;

@@ -3,3 +3,4 @@
 pub mod in_process;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
+pub mod remote;

@@ -1,9 +1,10 @@
 //! The shard service of one node: its drives, and the checks ahead of every request.
 //!
-//! [`StorageNode`] is the one service object; the HTTP front and the in-process client are thin adapters
+//! [`StorageNode`] is the one service object; [`http`] and the in-process client are thin adapters
 //! over it.
 
 mod check;
+pub mod http;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use crate::api::append::{AppendAck, AppendHeader, AppendRequest};
 use crate::api::error::ShardError;
 use crate::api::read::{FragmentFault, InventoryPage, InventoryRequest, ReadRequest};
 use crate::engine::{Admission, Append, Blocks, Engine, EngineError, ShardKey};
-use crate::host::Host;
+use crate::host::{Host, Lease};
 
 /// Who a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,14 +221,15 @@ impl StorageNode {
         }
     }
 
-    /// Reads the blocks that hold ranges of fragments of one blob; one answer each.
+    /// Reads the blocks that hold ranges of fragments of one blob; one answer each, and the lease of
+    /// their room in memory.
     pub(crate) async fn read_blocks(
         &self,
         request: &ReadRequest,
-    ) -> Result<Vec<Result<Blocks, FragmentFault>>, ShardError> {
+    ) -> Result<(Vec<Result<Blocks, FragmentFault>>, Lease), ShardError> {
         let bytes = check::ranges(&request.ranges)?;
         let engine = self.engine(&request.at)?;
-        let _lease = self.host.reads.lease(bytes).await;
+        let lease = self.host.reads.lease(bytes).await;
         let key = shard_key(&request.at);
         let mut answers = engine.read(key, request.blob, request.ranges.clone()).await;
         if answers
@@ -241,7 +243,7 @@ impl StorageNode {
                 }
             }
         }
-        Ok(answers)
+        Ok((answers, lease))
     }
 
     /// Reads ranges of fragments; see [`crate::api::ShardClient::read`].
@@ -252,7 +254,7 @@ impl StorageNode {
         &self,
         request: ReadRequest,
     ) -> Result<Vec<Result<Bytes, FragmentFault>>, ShardError> {
-        let answers = self.read_blocks(&request).await?;
+        let (answers, _lease) = self.read_blocks(&request).await?;
         let cut = |(answer, range): (Result<Blocks, FragmentFault>, _)| {
             answer.and_then(|blocks| blocks.cut(range).ok_or(FragmentFault::Missing))
         };
@@ -275,7 +277,7 @@ impl StorageNode {
 }
 
 impl Admitted {
-    /// Bytes that are to follow.
+    /// What was announced.
     pub(crate) fn header(&self) -> &AppendHeader {
         &self.header
     }
