@@ -175,8 +175,11 @@ impl MemoryRows {
     }
 }
 
+/// The bounds of a range of a map.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The bounds of a map's range; `None` when it is empty.
-fn bounds<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+fn bounds<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> Option<Bounds<'a>> {
     if to.is_some_and(|to| from >= to) {
         return None;
     }
@@ -269,11 +272,11 @@ impl Rows for Txn<'_> {
         let mut broken = false;
         self.below.scan(table, from, to, &mut |key, value| {
             while let Some((above, written)) = over.next_if(|(above, _)| above.as_slice() < key) {
-                if let Some(written) = written {
-                    if visit(above, written).is_break() {
-                        broken = true;
-                        return ControlFlow::Break(());
-                    }
+                if let Some(written) = written
+                    && visit(above, written).is_break()
+                {
+                    broken = true;
+                    return ControlFlow::Break(());
                 }
             }
             let flow = match over.next_if(|(above, _)| above.as_slice() == key) {

@@ -50,6 +50,7 @@ pub struct PartitionEnvelope {
 }
 
 /// A command of a partition.
+#[expect(clippy::large_enum_variant, reason = "nearly all commands are of the largest kind")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartitionCommand {
     /// Acts on one key.

@@ -188,13 +188,7 @@ impl Run {
                 let expected = self.model.delete(key);
                 self.key(key, delete(None), expected);
             }
-            Op::DeleteVersion { key, pick } => {
-                let versions = self.model.keys.get(key).map_or(&[][..], Vec::as_slice);
-                let picked = versions.get(pick % (versions.len() + 1));
-                let stamp = picked.map_or(1_000_000, |version| version.stamp);
-                let expected = self.model.delete_version(key, stamp);
-                self.key(key, delete(Some(stamp)), expected);
-            }
+            Op::DeleteVersion { key, pick } => self.delete_version(key, pick),
             Op::Create { key, upload } => {
                 let expected = self.model.create_upload(key, upload);
                 self.key(key, create_upload(upload), expected);
@@ -224,23 +218,7 @@ impl Run {
                 let expected = self.model.condemn(key, blob);
                 self.key(key, condemn(blob), expected);
             }
-            Op::Versioning(versioning) => {
-                let off = versioning == Versioning::Off && self.model.versioning != Versioning::Off;
-                self.model.versioning = if off {
-                    Versioning::Suspended
-                } else {
-                    versioning
-                };
-                self.machine.revision += 1;
-                let command = PartitionCommand::Bucket {
-                    bucket: BUCKET,
-                    revision: self.machine.revision,
-                    versioning,
-                    fenced: false,
-                    abort_uploads: false,
-                };
-                assert_eq!(self.command(command), Ok(KeyReply::Done));
-            }
+            Op::Versioning(versioning) => self.versioning(versioning),
             Op::AckGarbage {
                 volume,
                 members,
@@ -254,6 +232,32 @@ impl Run {
             }
             Op::Repeat => self.repeat(),
         }
+    }
+
+    fn delete_version(&mut self, key: &str, pick: usize) {
+        let versions = self.model.keys.get(key).map_or(&[][..], Vec::as_slice);
+        let picked = versions.get(pick % (versions.len() + 1));
+        let stamp = picked.map_or(1_000_000, |version| version.stamp);
+        let expected = self.model.delete_version(key, stamp);
+        self.key(key, delete(Some(stamp)), expected);
+    }
+
+    fn versioning(&mut self, versioning: Versioning) {
+        let off = versioning == Versioning::Off && self.model.versioning != Versioning::Off;
+        self.model.versioning = if off {
+            Versioning::Suspended
+        } else {
+            versioning
+        };
+        self.machine.revision += 1;
+        let command = PartitionCommand::Bucket {
+            bucket: BUCKET,
+            revision: self.machine.revision,
+            versioning,
+            fenced: false,
+            abort_uploads: false,
+        };
+        assert_eq!(self.command(command), Ok(KeyReply::Done));
     }
 
     fn complete(&mut self, key: &str, upload: u128, numbers: &BTreeSet<u16>) {

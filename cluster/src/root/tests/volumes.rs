@@ -66,99 +66,87 @@ fn a_volume_opens_over_distinct_healthy_drives_and_never_fewer_than_can_ack() {
     assert_eq!(root.view().volumes.len(), 2);
 }
 
+fn becomes(root: &mut Root, command: RootCommand, state: VolumeState, epoch: u64) {
+    assert_eq!(state_of(&root.command(command)), (state, epoch));
+}
+
+fn stays(root: &mut Root, command: RootCommand, state: VolumeState, epoch: u64) {
+    assert_eq!(state_of(&root.idle(command)), (state, epoch));
+}
+
+fn wrong_state(root: &mut Root, commands: impl IntoIterator<Item = RootCommand>) {
+    for command in commands {
+        let outcome = root.idle(command);
+        assert!(matches!(outcome, Err(RootRefusal::WrongState(_))));
+    }
+}
+
+fn stale_epoch(root: &mut Root, commands: impl IntoIterator<Item = RootCommand>) {
+    for command in commands {
+        let outcome = root.idle(command);
+        assert!(matches!(outcome, Err(RootRefusal::StaleEpoch(_))));
+    }
+}
+
 #[test]
-fn a_volume_is_suspended_resumed_sealed_and_retired() {
+fn a_volume_is_suspended_and_resumed_at_its_epoch() {
     let mut root = Root::with_drives();
     let Volume { id, epoch, .. } = root.volume();
-    assert_eq!(
-        state_of(&root.command(suspend(id, epoch))),
-        (VolumeState::Suspended, 1)
-    );
-    assert_eq!(
-        state_of(&root.idle(suspend(id, epoch))),
-        (VolumeState::Suspended, 1)
-    );
-    assert_eq!(
-        state_of(&root.command(resume(id, epoch))),
-        (VolumeState::Open, 1)
-    );
-    assert_eq!(
-        state_of(&root.idle(resume(id, epoch))),
-        (VolumeState::Open, 1)
-    );
-    assert!(root.idle(retire(id, epoch)).is_err());
-    assert!(root.idle(fenced(id, epoch, 0, 5)).is_err());
-    assert_eq!(
-        state_of(&root.command(seal(id, epoch))),
-        (VolumeState::Sealing, 2)
-    );
+    becomes(&mut root, suspend(id, epoch), VolumeState::Suspended, 1);
+    stays(&mut root, suspend(id, epoch), VolumeState::Suspended, 1);
+    becomes(&mut root, resume(id, epoch), VolumeState::Open, 1);
+    stays(&mut root, resume(id, epoch), VolumeState::Open, 1);
+    wrong_state(&mut root, [retire(id, epoch), fenced(id, epoch, 0, 5)]);
     let next = epoch.next();
+    stale_epoch(
+        &mut root,
+        [suspend(id, next), seal(id, next), retire(id, next)],
+    );
+}
+
+#[test]
+fn a_volume_that_is_being_sealed_stays_so_until_a_member_has_fenced() {
+    let mut root = Root::with_drives();
+    let Volume { id, epoch, .. } = root.volume();
+    let next = epoch.next();
+    becomes(&mut root, seal(id, epoch), VolumeState::Sealing, 2);
     // Again, by one who knows the old epoch, and by one who knows the new one.
-    assert_eq!(
-        state_of(&root.idle(seal(id, epoch))),
-        (VolumeState::Sealing, 2)
-    );
-    assert_eq!(
-        state_of(&root.idle(seal(id, next))),
-        (VolumeState::Sealing, 2)
-    );
-    for command in [
+    stays(&mut root, seal(id, epoch), VolumeState::Sealing, 2);
+    stays(&mut root, seal(id, next), VolumeState::Sealing, 2);
+    let late = [
         suspend(id, epoch),
         resume(id, epoch),
         fenced(id, epoch, 0, 5),
-    ] {
-        assert!(matches!(
-            root.idle(command),
-            Err(RootRefusal::StaleEpoch(_))
-        ));
-    }
-    for command in [suspend(id, next), resume(id, next), retire(id, next)] {
-        assert!(matches!(
-            root.idle(command),
-            Err(RootRefusal::WrongState(_))
-        ));
-    }
-    assert!(matches!(
-        root.idle(seal(id, next.next())),
-        Err(RootRefusal::StaleEpoch(_))
-    ));
+    ];
+    stale_epoch(&mut root, late);
+    stale_epoch(&mut root, [seal(id, next.next())]);
+    wrong_state(
+        &mut root,
+        [suspend(id, next), resume(id, next), retire(id, next)],
+    );
     assert_eq!(root.view().volumes.len(), 1);
-    assert_eq!(
-        state_of(&root.command(fenced(id, next, 3, 5))),
-        (VolumeState::Sealed, 2)
-    );
-    assert_eq!(
-        (root.view().volumes.len(), root.view().sealed_volumes),
-        (0, 1)
-    );
-    assert_eq!(
-        state_of(&root.idle(fenced(id, next, 1, 4))),
-        (VolumeState::Sealed, 2)
-    );
-    assert_eq!(
-        state_of(&root.command(fenced(id, next, 2, 9))),
-        (VolumeState::Sealed, 2)
-    );
-    assert_eq!(
-        state_of(&root.idle(seal(id, epoch))),
-        (VolumeState::Sealed, 2)
-    );
+}
+
+#[test]
+fn a_sealed_volume_leaves_the_view_and_keeps_the_most_bytes_until_it_is_retired() {
+    let mut root = Root::with_drives();
+    let Volume { id, epoch, .. } = root.volume();
+    let next = epoch.next();
+    becomes(&mut root, seal(id, epoch), VolumeState::Sealing, 2);
+    becomes(&mut root, fenced(id, next, 3, 5), VolumeState::Sealed, 2);
+    assert!(root.view().volumes.is_empty());
+    assert_eq!(root.view().sealed_volumes, 1);
+    stays(&mut root, fenced(id, next, 1, 4), VolumeState::Sealed, 2);
+    becomes(&mut root, fenced(id, next, 2, 9), VolumeState::Sealed, 2);
+    stays(&mut root, seal(id, epoch), VolumeState::Sealed, 2);
     assert_eq!(read::volumes(&root.rows, &[id]).unwrap()[0].bytes, 9);
-    assert_eq!(
-        state_of(&root.command(retire(id, next))),
-        (VolumeState::Retired, 2)
-    );
-    assert_eq!(
-        state_of(&root.idle(retire(id, next))),
-        (VolumeState::Retired, 2)
-    );
+    becomes(&mut root, retire(id, next), VolumeState::Retired, 2);
+    stays(&mut root, retire(id, next), VolumeState::Retired, 2);
     assert_eq!(root.view().sealed_volumes, 0);
-    for command in [seal(id, next), fenced(id, next, 0, 5), suspend(id, next)] {
-        assert!(matches!(
-            root.idle(command),
-            Err(RootRefusal::WrongState(_))
-        ));
-    }
+    wrong_state(
+        &mut root,
+        [seal(id, next), fenced(id, next, 0, 5), suspend(id, next)],
+    );
 }
 
 #[test]
