@@ -1,5 +1,6 @@
 //! The storage node of Enfilade: the drive engine, the erasure codec, and the shard service.
 
+pub mod agent;
 pub mod api;
 pub mod client;
 pub mod drive;

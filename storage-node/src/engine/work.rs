@@ -257,31 +257,43 @@ impl Engine {
         let more = found.len() > limit;
         found.truncate(limit);
         let mut blobs = Vec::with_capacity(found.len());
-        for (
-            blob,
-            BlobRow {
-                owner, committed, ..
-            },
-        ) in found
-        {
-            let mut stripes: Vec<(u32, u32)> = Vec::new();
-            for (first, run) in self.told(rows.runs(key, blob, (0, u32::MAX)))? {
-                let last = first + (run.count() - 1);
-                match stripes.last_mut() {
-                    Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
-                    _ => stripes.push((first, last)),
-                }
-            }
+        for (blob, row) in found {
+            let stripes = self.stripes_now(key, blob)?;
             let bad = self.told(rows.bad(key, blob, (0, u32::MAX)))?;
             blobs.push(InventoryBlob {
                 blob,
-                owner,
-                committed,
+                owner: row.owner,
+                committed: row.committed,
                 stripes,
                 bad,
             });
         }
         Ok((blobs, more))
+    }
+
+    /// The stripes of a blob that a shard holds, as runs: first and last.
+    ///
+    /// # Errors
+    /// When the index failed.
+    pub async fn stripes(
+        self: &Arc<Self>,
+        key: ShardKey,
+        blob: BlobId,
+    ) -> Result<Vec<(u32, u32)>, EngineError> {
+        self.blocking(move |engine| engine.stripes_now(key, blob))
+            .await
+    }
+
+    fn stripes_now(&self, key: ShardKey, blob: BlobId) -> Result<Vec<(u32, u32)>, EngineError> {
+        let mut stripes: Vec<(u32, u32)> = Vec::new();
+        for (first, run) in self.told(self.rows().runs(key, blob, (0, u32::MAX)))? {
+            let last = first + (run.count() - 1);
+            match stripes.last_mut() {
+                Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
+                _ => stripes.push((first, last)),
+            }
+        }
+        Ok(stripes)
     }
 
     /// Blobs of a shard without a commit mark that came at least `age` ago, by the time that the

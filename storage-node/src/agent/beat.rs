@@ -1,0 +1,90 @@
+//! Heartbeats: that the node lives, how its drives are, how long its open shards are.
+
+use std::sync::Arc;
+
+use enfilade_cluster::api::heartbeat::{DriveBeat, Heartbeat, ShardBeat};
+use enfilade_placement::DriveState;
+
+use super::Context;
+use crate::metrics::gauge;
+
+/// Sends heartbeats until the agent stops.
+pub(super) async fn beat(context: Arc<Context>) {
+    let interval = context.node.host().settings.heartbeat;
+    loop {
+        measure(&context);
+        let beat = compose(&context);
+        let sent = tokio::time::timeout(interval * 3, context.metadata.heartbeat(beat));
+        let send = async {
+            match sent.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "no heartbeat"),
+                Err(_) => tracing::debug!("no heartbeat in time"),
+            }
+        };
+        context.unless_stopped(send).await;
+        if !context.pause(interval).await {
+            return;
+        }
+    }
+}
+
+fn compose(context: &Context) -> Heartbeat {
+    let identity = context.node.identity();
+    let drive = |(drive, condition): (_, super::Condition)| DriveBeat {
+        drive,
+        state: condition.state,
+        capacity: condition.capacity,
+        used: condition.used,
+    };
+    let shards = context
+        .shards_in_view()
+        .into_iter()
+        .filter_map(|(key, _, engine)| {
+            let stats = engine.shard_stats(key)?;
+            Some(ShardBeat {
+                volume: key.volume,
+                member: key.member,
+                epoch: stats.epoch,
+                bytes: stats.log_bytes,
+            })
+        });
+    Heartbeat {
+        cluster: identity.cluster,
+        incarnation: identity.incarnation,
+        enclosure: identity.enclosure,
+        drives: context.conditions().into_iter().map(drive).collect(),
+        shards: shards.collect(),
+    }
+}
+
+/// Shows the drives in the metrics.
+fn measure(context: &Context) {
+    let metrics = &context.node.host().metrics;
+    for (drive, condition) in context.conditions() {
+        let drive = drive.to_string();
+        let label = &[drive.as_str()];
+        let broken = matches!(condition.state, DriveState::Failing | DriveState::Gone);
+        metrics
+            .failing
+            .with_label_values(label)
+            .set(i64::from(broken));
+        metrics
+            .capacity
+            .with_label_values(label)
+            .set(gauge(condition.capacity));
+        metrics
+            .used
+            .with_label_values(label)
+            .set(gauge(condition.used));
+    }
+    for engine in context.node.engines() {
+        let drive = engine.id().to_string();
+        let label = &[drive.as_str()];
+        let shards = engine.shards();
+        let dead: u64 = shards.iter().map(|shard| shard.dead).sum();
+        let damaged: u64 = shards.iter().map(|shard| u64::from(shard.damaged)).sum();
+        metrics.dead.with_label_values(label).set(gauge(dead));
+        metrics.damaged.with_label_values(label).set(gauge(damaged));
+    }
+}

@@ -1,0 +1,132 @@
+//! Fencing the shards of volumes that are sealed (PROTOCOLS 12), and dropping those of retired ones.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use enfilade_cluster::api::root::RootCommand;
+use enfilade_placement::{Volume, VolumeId, VolumeState};
+
+use super::Context;
+use crate::engine::{Engine, ShardKey};
+
+/// Fences as soon as the root group says that a volume is sealing, and reports it.
+pub(super) async fn follow(context: Arc<Context>) {
+    let mut views = context.view.subscribe();
+    let mut pending = false;
+    loop {
+        let again = context.node.host().settings.heartbeat;
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            changed = views.changed() => if changed.is_err() { return },
+            // The drive, or the root group, may have failed to answer.
+            () = context.node.host().env.clock.sleep(again), if pending => {}
+        }
+        views.mark_unchanged();
+        pending = false;
+        for (key, volume, engine) in context.shards_in_view() {
+            if volume.state == VolumeState::Sealing {
+                let fence = async { pending |= !fence(&context, key, &volume, &engine).await };
+                context.unless_stopped(fence).await;
+            }
+        }
+        // A volume that still is sealing may be waiting for a drive that comes back.
+        pending |= context
+            .view()
+            .volumes
+            .values()
+            .any(|v| v.state == VolumeState::Sealing);
+    }
+}
+
+/// Fences one shard and reports it; whether that is done.
+async fn fence(context: &Context, key: ShardKey, volume: &Volume, engine: &Arc<Engine>) -> bool {
+    let bytes = match engine.fence(key, volume.epoch).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::warn!(drive = %engine.id(), ?key, %error, "cannot fence a shard");
+            return false;
+        }
+    };
+    let command = RootCommand::VolumeFenced {
+        volume: volume.id,
+        epoch: volume.epoch,
+        member: key.member,
+        bytes,
+    };
+    match context.metadata.root(context.request(), command).await {
+        // A refusal says that another member was first, or that the volume went on.
+        Ok(_) => true,
+        Err(error) => {
+            tracing::debug!(%error, ?key, "the fence is not reported");
+            false
+        }
+    }
+}
+
+/// Brings shards of volumes that were sealed or retired while this node was away up to date.
+pub(super) async fn reconcile(context: Arc<Context>) {
+    let mut done: BTreeSet<(enfilade_placement::DriveId, ShardKey)> = BTreeSet::new();
+    while context
+        .pause(context.node.host().settings.garbage_interval)
+        .await
+    {
+        context
+            .unless_stopped(reconcile_once(&context, &mut done))
+            .await;
+    }
+}
+
+async fn reconcile_once(
+    context: &Context,
+    done: &mut BTreeSet<(enfilade_placement::DriveId, ShardKey)>,
+) {
+    let view = context.view();
+    if view.revision == 0 {
+        return;
+    }
+    let mut open = Vec::new();
+    for engine in context.engines().into_values() {
+        for shard in engine.shards() {
+            let sealed = !view.volumes.contains_key(&shard.key.volume);
+            if sealed && !done.contains(&(engine.id(), shard.key)) {
+                open.push((Arc::clone(&engine), shard));
+            }
+        }
+    }
+    let ids: BTreeSet<VolumeId> = open.iter().map(|(_, shard)| shard.key.volume).collect();
+    if ids.is_empty() {
+        return;
+    }
+    let Some(volumes) = context.volumes(&ids).await else {
+        return;
+    };
+    for (engine, shard) in open {
+        let key = shard.key;
+        let Some(volume) = volumes.get(&key.volume) else {
+            // Never dropped for that: the root state may be the one that is behind (PROTOCOLS 9).
+            tracing::error!(drive = %engine.id(), ?key, "the root group knows no such volume");
+            done.insert((engine.id(), key));
+            continue;
+        };
+        let ours = volume.members.get(usize::from(key.member)) == Some(&Some(engine.id()));
+        let outcome = match volume.state {
+            VolumeState::Retired => engine.drop_shard(key).await,
+            VolumeState::Sealed if ours && shard.fence < volume.epoch => {
+                engine.fence(key, volume.epoch).await.map(|_| ())
+            }
+            VolumeState::Sealed => Ok(()),
+            // The view is behind; it will tell.
+            VolumeState::Open | VolumeState::Suspended | VolumeState::Sealing => continue,
+        };
+        match outcome {
+            // A retired volume never comes back; a sealed one may be retired, or raise its epoch.
+            Ok(()) if volume.state == VolumeState::Sealed => {}
+            Ok(()) => {
+                done.insert((engine.id(), key));
+            }
+            Err(error) => {
+                tracing::warn!(drive = %engine.id(), ?key, %error, "a shard is not reconciled");
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The agent of a node: attaches its drives, tells the root leader that it lives, and pulls its
+//! work: fences, garbage, orphans, faults to report. The metadata service never calls a node.
+
+mod attach;
+mod beat;
+mod drives;
+mod faults;
+mod fence;
+mod garbage;
+mod orphans;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use enfilade_cluster::api::MetadataClient;
+use enfilade_cluster::api::root::RootView;
+use enfilade_placement::units::ByteSize;
+use enfilade_placement::{DriveId, DriveState, RequestId, Volume, VolumeId};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::drive::Drive;
+use crate::drive::file::{FileDrive, OpenError};
+use crate::drive::superblock::Superblock;
+use crate::engine::{Engine, ShardKey};
+use crate::server::StorageNode;
+
+/// How long a view is waited for at a time.
+const WATCH_WAIT: Duration = Duration::from_secs(10);
+/// The pause after the root group did not answer.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
+
+/// What opens a drive: a folder, or anything else in tests.
+type OpenDrive =
+    Arc<dyn Fn() -> Result<(Arc<dyn Drive>, Superblock), OpenError> + Send + Sync + 'static>;
+
+/// A drive that a node is to serve.
+#[derive(Clone)]
+pub struct DriveSpec {
+    id: DriveId,
+    slot: u32,
+    capacity: Option<ByteSize>,
+    open: OpenDrive,
+}
+
+impl DriveSpec {
+    /// The drive with this UUID, expected in a folder. `capacity` bounds what it may use; none:
+    /// all of its file system.
+    pub fn folder(id: DriveId, slot: u32, folder: PathBuf, capacity: Option<ByteSize>) -> Self {
+        let open = move || {
+            let (drive, superblock) = FileDrive::open(&folder, id)?;
+            Ok((Arc::new(drive) as Arc<dyn Drive>, superblock))
+        };
+        Self {
+            id,
+            slot,
+            capacity,
+            open: Arc::new(open),
+        }
+    }
+
+    /// A drive in memory, with a superblock.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn memory(id: DriveId, slot: u32, drive: &crate::drive::memory::MemoryDrive) -> Self {
+        let drive = drive.clone();
+        let open = move || {
+            let superblock =
+                crate::drive::superblock::load(&drive).map_err(|source| OpenError::Superblock {
+                    path: PathBuf::from("memory"),
+                    source,
+                })?;
+            Ok((Arc::new(drive.clone()) as Arc<dyn Drive>, superblock))
+        };
+        Self {
+            id,
+            slot,
+            capacity: None,
+            open: Arc::new(open),
+        }
+    }
+}
+
+/// How a drive is, as far as its node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Its state.
+    pub state: DriveState,
+    /// Why it is not served, for people.
+    pub reason: Option<String>,
+    /// Bytes that it can hold.
+    pub capacity: u64,
+    /// Bytes in use.
+    pub used: u64,
+}
+
+/// A running agent.
+pub struct Agent {
+    context: Arc<Context>,
+    tried: watch::Receiver<usize>,
+    drives: usize,
+    tasks: JoinSet<()>,
+}
+
+/// What the tasks of an agent share.
+struct Context {
+    node: Arc<StorageNode>,
+    metadata: Arc<dyn MetadataClient>,
+    conditions: Mutex<BTreeMap<DriveId, Condition>>,
+    view: watch::Sender<Arc<RootView>>,
+    stop: CancellationToken,
+}
+
+impl Agent {
+    /// Starts the agent of a node: every drive is attached and served, or tried again now and then.
+    pub fn start(
+        node: Arc<StorageNode>,
+        metadata: Arc<dyn MetadataClient>,
+        drives: Vec<DriveSpec>,
+    ) -> Self {
+        let context = Arc::new(Context {
+            node,
+            metadata,
+            conditions: Mutex::default(),
+            view: watch::Sender::new(Arc::default()),
+            stop: CancellationToken::new(),
+        });
+        let (tried_sender, tried) = watch::channel(0);
+        let tried_sender = Arc::new(tried_sender);
+        let mut tasks = JoinSet::new();
+        let count = drives.len();
+        for spec in drives {
+            let tried = Arc::clone(&tried_sender);
+            tasks.spawn(drives::keep(Arc::clone(&context), spec, tried));
+        }
+        tasks.spawn(watch_root(Arc::clone(&context)));
+        tasks.spawn(beat::beat(Arc::clone(&context)));
+        tasks.spawn(fence::follow(Arc::clone(&context)));
+        tasks.spawn(fence::reconcile(Arc::clone(&context)));
+        tasks.spawn(garbage::collect(Arc::clone(&context)));
+        tasks.spawn(orphans::condemn(Arc::clone(&context)));
+        tasks.spawn(faults::report(Arc::clone(&context)));
+        tasks.spawn(drives::checkpoint(Arc::clone(&context)));
+        Self {
+            context,
+            tried,
+            drives: count,
+            tasks,
+        }
+    }
+
+    /// Waits until every drive is served, or was found not to work.
+    pub async fn ready(&mut self) {
+        let drives = self.drives;
+        // The sender lives as long as the tasks do.
+        let _ = self.tried.wait_for(|tried| *tried >= drives).await;
+    }
+
+    /// How the drives are; one that was not tried yet is left out.
+    pub fn conditions(&self) -> BTreeMap<DriveId, Condition> {
+        self.context.conditions()
+    }
+
+    /// Ends all work, makes the indexes durable, and lets go of the drives.
+    pub async fn shutdown(mut self) {
+        self.context.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        let node = &self.context.node;
+        for engine in node.engines() {
+            node.withdraw(engine.id());
+            if let Err(error) = engine.close().await {
+                tracing::warn!(drive = %engine.id(), %error, "not closed cleanly");
+            }
+        }
+    }
+}
+
+impl Context {
+    fn conditions(&self) -> BTreeMap<DriveId, Condition> {
+        self.conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_condition(&self, drive: DriveId, condition: Condition) {
+        self.conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(drive, condition);
+    }
+
+    fn view(&self) -> Arc<RootView> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    fn request(&self) -> RequestId {
+        RequestId::new(self.node.host().env.random.next_u128())
+    }
+
+    /// Waits; `false` when the agent is to stop.
+    async fn pause(&self, time: Duration) -> bool {
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = self.node.host().env.clock.sleep(time) => true,
+        }
+    }
+
+    /// Does something that may be broken off when the agent is to stop.
+    async fn unless_stopped(&self, act: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = act => {}
+        }
+    }
+
+    /// The shards that volumes of the view have on our drives, with their volume and engine.
+    fn shards_in_view(&self) -> Vec<(ShardKey, Volume, Arc<Engine>)> {
+        let (view, engines) = (self.view(), self.engines());
+        let mut shards = Vec::new();
+        for volume in view.volumes.values() {
+            for (member, drive) in volume.present() {
+                if let (Some(engine), Ok(member)) = (engines.get(&drive), u8::try_from(member)) {
+                    let key = ShardKey {
+                        volume: volume.id,
+                        member,
+                    };
+                    shards.push((key, volume.clone(), Arc::clone(engine)));
+                }
+            }
+        }
+        shards
+    }
+
+    /// Engines that have not failed.
+    fn engines(&self) -> BTreeMap<DriveId, Arc<Engine>> {
+        let engines = self.node.engines().into_iter();
+        engines
+            .filter(|engine| engine.failure().is_none())
+            .map(|e| (e.id(), e))
+            .collect()
+    }
+
+    /// Volumes by id, as the root group has them now.
+    async fn volumes(&self, ids: &BTreeSet<VolumeId>) -> Option<BTreeMap<VolumeId, Volume>> {
+        let ids: Vec<VolumeId> = ids.iter().copied().collect();
+        let mut volumes = BTreeMap::new();
+        for ids in ids.chunks(256) {
+            match self.metadata.volumes(ids).await {
+                Ok(found) => volumes.extend(found.into_iter().map(|volume| (volume.id, volume))),
+                Err(error) => {
+                    tracing::debug!(%error, "the root group does not tell about volumes");
+                    return None;
+                }
+            }
+        }
+        Some(volumes)
+    }
+}
+
+/// Follows the root state.
+async fn watch_root(context: Arc<Context>) {
+    loop {
+        let since = context.view().revision;
+        let watched = tokio::select! {
+            () = context.stop.cancelled() => return,
+            watched = context.metadata.watch(since, WATCH_WAIT) => watched,
+        };
+        match watched {
+            Ok(view) if view.revision > since => {
+                let view = Arc::new(view);
+                context.node.learn(Arc::clone(&view));
+                context.view.send_replace(view);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the root group does not answer");
+                if !context.pause(WATCH_PAUSE).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
