@@ -1,1 +1,58 @@
-fn main() {}
+//! Enfilade: a distributed, erasure-coded object store for DPU-JBOFs. One binary for every role.
+
+mod admin;
+mod cli;
+mod credentials;
+mod files;
+mod os;
+mod role;
+mod settings;
+mod signals;
+mod telemetry;
+mod up;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+
+use cli::{Cli, ClusterCommand, Command, DriveCommand};
+
+/// Work that blocks a thread when all else has ended has so long; then the process goes anyway.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("enfilade: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    telemetry::init()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.context("cannot start threads")?;
+    let result = runtime.block_on(dispatch(command));
+    runtime.shutdown_timeout(LAST_WORK);
+    result
+}
+
+async fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Up(args) => up::run(args).await,
+        Command::Node(args) => role::process::run(args).await,
+        Command::Cluster(ClusterCommand::Init(args)) => role::init::run(args).await,
+        Command::Cluster(ClusterCommand::Token(args)) => admin::commands::token(&args).await,
+        Command::Drive(DriveCommand::Add(args)) => role::drives::add(&args),
+        Command::Status(args) => admin::commands::status(&args).await,
+        Command::Enclosure(command) => admin::commands::enclosure(&command).await,
+        Command::Volume(command) => admin::commands::volume(&command).await,
+    }
+}

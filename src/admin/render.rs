@@ -1,0 +1,237 @@
+//! The admin API's answers as text for people.
+
+use std::fmt::Write as _;
+
+use enfilade_placement::units::ByteSize;
+
+use crate::admin::model::{Enclosure, Status, Volume};
+use crate::admin::status::group_name;
+
+/// The text of `enfilade status`.
+pub(crate) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let verdict = if status.healthy {
+        "healthy"
+    } else {
+        "NOT HEALTHY"
+    };
+    line(&mut text, "status", verdict);
+    status
+        .reasons
+        .iter()
+        .for_each(|reason| line(&mut text, "", &format!("- {reason}")));
+    status
+        .warnings
+        .iter()
+        .for_each(|warning| line(&mut text, "warning", warning));
+    if !status.metadata {
+        return text;
+    }
+    let tolerance = &status.tolerance;
+    line(
+        &mut text,
+        "cluster",
+        &format!("{}, profile {}", status.cluster, status.profile),
+    );
+    line(
+        &mut text,
+        "survives",
+        &format!(
+            "m = {} lost members of a volume, f = {} lost metadata replicas",
+            tolerance.m, tolerance.f
+        ),
+    );
+    for chain in &status.chains {
+        let enclosures: Vec<String> = chain.enclosures.iter().map(u32::to_string).collect();
+        let kind = if chain.closed { "ring" } else { "chain" };
+        let inside = enclosures.join(" - ");
+        line(
+            &mut text,
+            &format!("{kind} {}", chain.id),
+            &format!("enclosures {inside}"),
+        );
+    }
+    let drives = &status.drives;
+    let conditions = counted(drives.by_state.iter());
+    let capacity = ByteSize::bytes(drives.capacity);
+    line(
+        &mut text,
+        "drives",
+        &format!("{} ({conditions}), {capacity}", drives.total),
+    );
+    let volumes = &status.volumes;
+    line(
+        &mut text,
+        "volumes",
+        &format!(
+            "{} ({}): {} whole, {} degraded, {} at risk, {} unreadable",
+            volumes.total,
+            counted(volumes.by_state.iter()),
+            volumes.whole,
+            volumes.degraded,
+            volumes.at_risk,
+            volumes.unreadable
+        ),
+    );
+    let missing = &status.missing;
+    line(
+        &mut text,
+        "missing",
+        &format!(
+            "{} whole shards (at most {}), {} ranges of fragments",
+            missing.shards,
+            ByteSize::bytes(missing.shard_bytes),
+            missing.ranges
+        ),
+    );
+    for group in &status.groups {
+        let leader = group
+            .leader
+            .map_or("no leader".to_owned(), |id| format!("led by {id}"));
+        let answering = group.voters.len() - group.silent.len();
+        let name = group_name(group.id);
+        let voters = group.voters.len();
+        line(
+            &mut text,
+            name.trim_start_matches("the "),
+            &format!(
+                "{leader}, {answering} of {voters} replicas answer, term {}",
+                group.term
+            ),
+        );
+    }
+    text.push('\n');
+    text.push_str(&enclosures(&status.enclosures));
+    text
+}
+
+/// The text of `enfilade enclosure list`.
+pub(crate) fn enclosures(enclosures: &[Enclosure]) -> String {
+    let header = [
+        "ENCLOSURE",
+        "CHAIN",
+        "STATE",
+        "DRIVES",
+        "CAPACITY",
+        "SHARDS",
+        "META",
+        "PROCESS",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for enclosure in enclosures {
+        let process = enclosure
+            .process
+            .as_ref()
+            .map_or_else(String::new, |process| {
+                let pid = process.pid.map(|pid| format!(" {pid}")).unwrap_or_default();
+                format!("{}{pid}", process.state)
+            });
+        rows.push(vec![
+            enclosure.id.to_string(),
+            format!("{}.{}", enclosure.chain, enclosure.position),
+            enclosure.state.clone(),
+            format!("{}/{}", enclosure.drives_healthy, enclosure.drives),
+            ByteSize::bytes(enclosure.capacity).to_string(),
+            enclosure.shards.to_string(),
+            if enclosure.meta { "yes" } else { "no" }.to_owned(),
+            process,
+        ]);
+    }
+    table(&rows)
+}
+
+/// The text of `enfilade volume list`.
+pub(crate) fn volumes(volumes: &[Volume]) -> String {
+    let header = [
+        "VOLUME",
+        "STATE",
+        "PROFILE",
+        "EPOCH",
+        "BYTES",
+        "MISSING",
+        "ENCLOSURES",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for volume in volumes {
+        let place = |member: &Option<crate::admin::model::Member>| {
+            let enclosure = member.as_ref().and_then(|member| member.enclosure);
+            enclosure.map_or("-".to_owned(), |id| id.to_string())
+        };
+        let places: Vec<String> = volume.members.iter().map(place).collect();
+        rows.push(vec![
+            volume.id.to_string(),
+            volume.state.clone(),
+            volume.profile.clone(),
+            volume.epoch.to_string(),
+            ByteSize::bytes(volume.bytes).to_string(),
+            volume.missing.len().to_string(),
+            places.join(" "),
+        ]);
+    }
+    table(&rows)
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "{name:<12} {value}");
+}
+
+fn counted<'a>(counts: impl Iterator<Item = (&'a String, &'a usize)>) -> String {
+    let parts: Vec<String> = counts
+        .map(|(state, count)| format!("{count} {state}"))
+        .collect();
+    if parts.is_empty() {
+        "none".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+/// Columns as wide as their widest cell.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(String::len)
+            .max()
+    };
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        let cells: Vec<String> = cells.collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::status::unknown;
+
+    #[test]
+    fn columns_line_up_and_lines_end_without_blanks() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        assert_eq!(
+            table(&[row(["A", "LONG"]), row(["word", "x"])]),
+            "A     LONG\nword  x\n"
+        );
+    }
+
+    #[test]
+    fn a_status_without_metadata_shows_the_reasons_and_invents_nothing() {
+        let text = status(&unknown("it is away", &[]));
+        assert!(
+            text.contains("NOT HEALTHY") && text.contains("it is away"),
+            "{text}"
+        );
+        assert!(!text.contains("volumes"), "{text}");
+    }
+}

@@ -1,0 +1,343 @@
+//! The paths of the admin API.
+//!
+//! `/health`, `/health/live`, `/health/ready` and `/metrics` are open to everyone who can connect;
+//! the rest needs the root credentials (HTTP Basic).
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use bytes::Bytes;
+use enfilade_cluster::api::MetadataClient;
+use enfilade_cluster::api::root::LedgerRange;
+use enfilade_placement::VolumeId;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, Request, Response, StatusCode};
+use prometheus::{Encoder as _, Registry, TextEncoder};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::admin::status::{self, Facts};
+use crate::admin::{ActError, Enclosures, model};
+use crate::credentials::{RootCredentials, Token};
+
+const BODY_MAX: usize = 64 * 1024;
+
+/// Facts that have not come by then do not come. Leaders change within seconds.
+const FACTS_TIME: Duration = Duration::from_secs(10);
+
+/// Volumes that are asked for at once, and ledger rows that are shown.
+const PAGE: usize = 1000;
+
+/// Everything that the admin API of a process can reach.
+pub(crate) struct Admin {
+    /// Who may ask.
+    pub(crate) credentials: RootCredentials,
+    /// The cluster's token.
+    pub(crate) token: Token,
+    /// The metrics of this process.
+    pub(crate) registry: Registry,
+    /// The metadata service, as soon as it can be asked.
+    pub(crate) metadata: OnceLock<Arc<dyn MetadataClient>>,
+    /// What can be done to enclosures, as soon as it can.
+    pub(crate) enclosures: OnceLock<Arc<dyn Enclosures>>,
+    /// Makes this process begin a cluster, when it waits for that.
+    pub(crate) birth: OnceLock<Arc<dyn Birth>>,
+    /// Set when the process does its work.
+    pub(crate) ready: OnceLock<()>,
+}
+
+/// A process that can begin a cluster (PROTOCOLS 10).
+#[async_trait::async_trait]
+pub(crate) trait Birth: Send + Sync + 'static {
+    /// Begins the cluster; the same again when it was begun so already.
+    async fn begin(&self, birth: model::Birth) -> Result<()>;
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    /// An API that so far reaches nothing but metrics.
+    pub(crate) fn new(credentials: RootCredentials, token: Token, registry: Registry) -> Arc<Self> {
+        Arc::new(Self {
+            credentials,
+            token,
+            registry,
+            metadata: OnceLock::new(),
+            enclosures: OnceLock::new(),
+            birth: OnceLock::new(),
+            ready: OnceLock::new(),
+        })
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path().to_owned();
+        match path.as_str() {
+            "/health" | "/health/ready" => return self.ready(),
+            "/health/live" => return text(StatusCode::OK, "live\n"),
+            "/metrics" => return self.metrics(),
+            _ => {}
+        }
+        let Some(rest) = path.strip_prefix("/admin/v1/") else {
+            return failure(StatusCode::NOT_FOUND, "there is no such path");
+        };
+        if !self.admits(request.headers().get(AUTHORIZATION)) {
+            let mut answer = failure(StatusCode::UNAUTHORIZED, "the root credentials are needed");
+            let challenge = HeaderValue::from_static("Basic realm=\"enfilade\"");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            return answer;
+        }
+        let segments: Vec<&str> = rest.split('/').collect();
+        match *request.method() {
+            Method::GET => self.get(&segments).await,
+            Method::POST => self.post(&segments, request.into_body()).await,
+            _ => failure(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET and POST are known",
+            ),
+        }
+    }
+
+    fn admits(&self, header: Option<&HeaderValue>) -> bool {
+        let decode = || {
+            let (scheme, encoded) = header?.to_str().ok()?.split_once(' ')?;
+            let basic = scheme.eq_ignore_ascii_case("basic");
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(encoded.trim())
+                .ok()?;
+            let text = String::from_utf8(bytes).ok()?;
+            let (user, password) = text.split_once(':')?;
+            Some(basic && self.credentials.are(user, password))
+        };
+        decode().unwrap_or(false)
+    }
+
+    fn ready(&self) -> Answer {
+        if self.ready.get().is_some() {
+            text(StatusCode::OK, "ready\n")
+        } else {
+            text(StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        let mut bytes = Vec::new();
+        let encoder = TextEncoder::new();
+        if let Err(error) = encoder.encode(&self.registry.gather(), &mut bytes) {
+            tracing::error!(%error, "metrics cannot be written");
+            return failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "metrics cannot be written",
+            );
+        }
+        let mut answer = Response::new(Full::new(Bytes::from(bytes)));
+        let kind = HeaderValue::from_static(prometheus::TEXT_FORMAT);
+        answer.headers_mut().insert(CONTENT_TYPE, kind);
+        answer
+    }
+
+    async fn get(&self, segments: &[&str]) -> Answer {
+        match segments {
+            ["status"] => json(StatusCode::OK, &self.status().await),
+            ["token"] => json(
+                StatusCode::OK,
+                &model::TokenText {
+                    token: self.token.text(),
+                },
+            ),
+            ["topology"] => self.fact(|facts| facts.view.topology.clone()).await,
+            ["enclosures"] => {
+                let processes = self.processes();
+                self.fact(move |facts| status::build(facts, &processes).enclosures)
+                    .await
+            }
+            ["volumes"] => {
+                let show = |facts: &Facts| -> Vec<model::Volume> {
+                    facts
+                        .volumes
+                        .iter()
+                        .map(|v| status::volume(&facts.view, v))
+                        .collect()
+                };
+                self.fact(show).await
+            }
+            ["groups"] => self.fact(|facts| status::build(facts, &[]).groups).await,
+            ["ledger"] => self.fact(ledger).await,
+            _ => failure(StatusCode::NOT_FOUND, "there is no such path"),
+        }
+    }
+
+    async fn post(&self, segments: &[&str], body: Incoming) -> Answer {
+        if *segments == ["birth"] {
+            return self.begin(body).await;
+        }
+        let Some(enclosures) = self.enclosures.get() else {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
+        };
+        let acted = match segments {
+            ["enclosures"] => match read(body).await {
+                Ok(new) => enclosures.add(new).await,
+                Err(error) => return failure(StatusCode::BAD_REQUEST, &format!("{error:#}")),
+            },
+            ["enclosures", id, act @ ("start" | "stop")] => {
+                let Ok(id) = id.parse() else {
+                    return failure(StatusCode::BAD_REQUEST, "the enclosure's id is no number");
+                };
+                if *act == "start" {
+                    enclosures.start(id).await
+                } else {
+                    match read(body).await {
+                        Ok(how) => enclosures.stop(id, how).await,
+                        Err(e) => return failure(StatusCode::BAD_REQUEST, &format!("{e:#}")),
+                    }
+                }
+            }
+            _ => return failure(StatusCode::NOT_FOUND, "there is no such path"),
+        };
+        match acted {
+            Ok(acted) => json(StatusCode::OK, &acted),
+            Err(error) => failure(
+                match error {
+                    ActError::NotFound(_) => StatusCode::NOT_FOUND,
+                    ActError::Conflict(_) => StatusCode::CONFLICT,
+                    ActError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+                    ActError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                },
+                &error.to_string(),
+            ),
+        }
+    }
+
+    async fn begin(&self, body: Incoming) -> Answer {
+        let Some(birth) = self.birth.get() else {
+            return failure(StatusCode::CONFLICT, "this process cannot begin a cluster");
+        };
+        match read(body).await {
+            Err(error) => failure(StatusCode::BAD_REQUEST, &format!("{error:#}")),
+            Ok(wanted) => match birth.begin(wanted).await {
+                Ok(()) => json(StatusCode::OK, &serde_json::json!({})),
+                Err(error) => failure(StatusCode::CONFLICT, &format!("{error:#}")),
+            },
+        }
+    }
+
+    fn processes(&self) -> Vec<model::Process> {
+        self.enclosures
+            .get()
+            .map(|enclosures| enclosures.processes())
+            .unwrap_or_default()
+    }
+
+    /// How the cluster is, as far as can be found out.
+    pub(crate) async fn status(&self) -> model::Status {
+        match self.facts().await {
+            Ok(facts) => status::build(&facts, &self.processes()),
+            Err(error) => status::unknown(&format!("{error:#}"), &self.processes()),
+        }
+    }
+
+    async fn fact<T: Serialize>(&self, show: impl FnOnce(&Facts) -> T) -> Answer {
+        match self.facts().await {
+            Ok(facts) => json(StatusCode::OK, &show(&facts)),
+            Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, &format!("{error:#}")),
+        }
+    }
+
+    async fn facts(&self) -> Result<Facts> {
+        let metadata = self.metadata.get().context("the process is starting")?;
+        let gathered = timeout(FACTS_TIME, gather(metadata.as_ref())).await;
+        gathered.context("no answer in time")?
+    }
+}
+
+async fn gather(metadata: &dyn MetadataClient) -> Result<Facts> {
+    let groups = metadata.groups().await?;
+    let ledger = metadata.ledger(PAGE).await?;
+    let mut volumes = Vec::new();
+    let mut after: Option<VolumeId> = None;
+    loop {
+        let page = metadata.all_volumes(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        volumes.extend(page);
+    }
+    // Last, so that every drive that a volume names is known.
+    let view = metadata.watch(0, Duration::ZERO).await?;
+    Ok(Facts {
+        view,
+        volumes,
+        ledger,
+        groups,
+    })
+}
+
+fn ledger(facts: &Facts) -> Vec<model::Fault> {
+    let rows = facts.ledger.iter();
+    rows.map(|row| {
+        let (blob, stripes) = match &row.what {
+            LedgerRange::Whole => (None, None),
+            LedgerRange::Stripes { blob, first, last } => {
+                (Some(blob.to_string()), Some((*first, *last)))
+            }
+        };
+        model::Fault {
+            volume: row.volume.get(),
+            member: row.member,
+            blob,
+            stripes,
+        }
+    })
+    .collect()
+}
+
+/// A body as JSON; an empty one stands for all defaults.
+async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T> {
+    let body = Limited::new(body, BODY_MAX).collect().await;
+    let bytes = body.map_err(|error| anyhow::anyhow!("the body cannot be read: {error}"))?;
+    let bytes = bytes.to_bytes();
+    let bytes = if bytes.is_empty() {
+        &b"{}"[..]
+    } else {
+        &bytes[..]
+    };
+    serde_json::from_slice(bytes).context("the body is not what was expected")
+}
+
+fn text(status: StatusCode, text: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *answer.status_mut() = status;
+    answer
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let bytes = match serde_json::to_vec(value) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be encoded");
+            return text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the answer cannot be encoded\n",
+            );
+        }
+    };
+    let mut answer = Response::new(Full::new(Bytes::from(bytes)));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn failure(status: StatusCode, error: &str) -> Answer {
+    json(
+        status,
+        &model::Failure {
+            error: error.to_owned(),
+        },
+    )
+}

@@ -1,0 +1,356 @@
+//! How the cluster is: pure, from what was gathered. Never a green lie: what is not known to be
+//! well is a reason (promise P10).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use enfilade_cluster::api::query::GroupStatus;
+use enfilade_cluster::api::root::{LedgerRow, RootView};
+use enfilade_placement::health::{Survival, health, survival};
+use enfilade_placement::replicas::tolerates;
+use enfilade_placement::{DriveState, EnclosureState, PartitionId, Volume, VolumeState};
+
+use crate::admin::model;
+
+/// Everything that the metadata service said.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    /// The root state.
+    pub(crate) view: RootView,
+    /// All volumes.
+    pub(crate) volumes: Vec<Volume>,
+    /// Rows of the ledger.
+    pub(crate) ledger: Vec<LedgerRow>,
+    /// What replicas say of their groups.
+    pub(crate) groups: Vec<GroupStatus>,
+}
+
+/// The status while the metadata service does not answer.
+pub(crate) fn unknown(cause: &str, processes: &[model::Process]) -> model::Status {
+    let mut status = model::Status {
+        reasons: vec![format!("the metadata service does not answer: {cause}")],
+        ..model::Status::default()
+    };
+    status
+        .reasons
+        .extend(processes.iter().filter_map(process_reason));
+    status
+}
+
+/// The status that follows from facts.
+pub(crate) fn build(facts: &Facts, processes: &[model::Process]) -> model::Status {
+    let groups = groups(facts);
+    let mut status = model::Status {
+        metadata: true,
+        cluster: facts.view.cluster.to_string(),
+        incarnation: facts.view.incarnation.get(),
+        profile: facts
+            .view
+            .profile
+            .map(|profile| profile.to_string())
+            .unwrap_or_default(),
+        tolerance: model::Tolerance {
+            m: facts.view.profile.map_or(0, enfilade_placement::Profile::m),
+            f: groups
+                .iter()
+                .map(|group| group.tolerates)
+                .min()
+                .unwrap_or(0),
+        },
+        chains: chains(&facts.view),
+        enclosures: enclosures(facts, processes),
+        drives: drives(&facts.view),
+        volumes: volumes(facts),
+        missing: missing(facts),
+        groups,
+        ..model::Status::default()
+    };
+    status.reasons = reasons(&status, &facts.view, processes);
+    status.warnings = warnings(&status);
+    status.healthy = status.reasons.is_empty();
+    status
+}
+
+/// A word of ours in the form that JSON and people see.
+pub(crate) fn word(state: impl Debug) -> String {
+    format!("{state:?}").to_lowercase()
+}
+
+fn chains(view: &RootView) -> Vec<model::Chain> {
+    let of = |chain: &enfilade_placement::Chain| {
+        let enclosures = view.topology.enclosures.values();
+        let mut inside: Vec<_> = enclosures.filter(|e| e.chain == chain.id).collect();
+        inside.sort_by_key(|enclosure| enclosure.position);
+        let enclosures = inside.iter().map(|enclosure| enclosure.id.get()).collect();
+        model::Chain {
+            id: chain.id.get(),
+            closed: chain.closed,
+            enclosures,
+        }
+    };
+    view.topology.chains.values().map(of).collect()
+}
+
+fn enclosures(facts: &Facts, processes: &[model::Process]) -> Vec<model::Enclosure> {
+    let topology = &facts.view.topology;
+    let mut shards: BTreeMap<_, usize> = BTreeMap::new();
+    for volume in facts
+        .volumes
+        .iter()
+        .filter(|v| v.state != VolumeState::Retired)
+    {
+        for (_, drive) in volume.present() {
+            if let Some(enclosure) = topology.enclosure_of(drive) {
+                *shards.entry(enclosure.id).or_default() += 1;
+            }
+        }
+    }
+    let voters: BTreeSet<_> = facts
+        .groups
+        .iter()
+        .flat_map(|group| &group.voters)
+        .collect();
+    let of = |enclosure: &enfilade_placement::Enclosure| {
+        let drives: Vec<_> = topology
+            .drives
+            .values()
+            .filter(|drive| drive.enclosure == enclosure.id)
+            .collect();
+        let healthy = drives
+            .iter()
+            .filter(|drive| drive.state == DriveState::Healthy);
+        model::Enclosure {
+            id: enclosure.id.get(),
+            chain: enclosure.chain.get(),
+            position: enclosure.position,
+            state: word(enclosure.state),
+            drives: drives.len(),
+            drives_healthy: healthy.count(),
+            capacity: drives.iter().map(|drive| drive.capacity).sum(),
+            shards: shards.get(&enclosure.id).copied().unwrap_or(0),
+            meta: voters.contains(&enclosure.id),
+            admin: enclosure.admin_address.clone(),
+            process: processes
+                .iter()
+                .find(|p| p.id == enclosure.id.get())
+                .cloned(),
+        }
+    };
+    topology.enclosures.values().map(of).collect()
+}
+
+fn drives(view: &RootView) -> model::Drives {
+    let mut drives = model::Drives::default();
+    for drive in view.topology.drives.values() {
+        drives.total += 1;
+        drives.capacity += drive.capacity;
+        *drives.by_state.entry(word(drive.state)).or_default() += 1;
+        drives.absent += usize::from(!view.topology.is_present(drive.id));
+    }
+    drives
+}
+
+fn volumes(facts: &Facts) -> model::Volumes {
+    let count = health(&facts.view.topology, &facts.volumes);
+    let mut volumes = model::Volumes {
+        whole: count.whole,
+        degraded: count.degraded,
+        at_risk: count.at_risk,
+        unreadable: count.unreadable,
+        ..model::Volumes::default()
+    };
+    for volume in &facts.volumes {
+        *volumes.by_state.entry(word(volume.state)).or_default() += 1;
+        if volume.state != VolumeState::Retired {
+            volumes.total += 1;
+            volumes.violations += usize::from(volume.violation);
+        }
+    }
+    volumes
+}
+
+fn missing(facts: &Facts) -> model::Missing {
+    let mut missing = model::Missing::default();
+    for volume in facts
+        .volumes
+        .iter()
+        .filter(|v| v.state != VolumeState::Retired)
+    {
+        let lost = survival(&facts.view.topology, volume).missing.len();
+        missing.shards += lost;
+        missing.shard_bytes += volume.bytes * lost as u64;
+    }
+    missing.ranges = facts.view.ledger_rows.max(facts.ledger.len() as u64);
+    missing
+}
+
+fn groups(facts: &Facts) -> Vec<model::Group> {
+    let mut ids: BTreeSet<PartitionId> = facts.view.partitions.keys().copied().collect();
+    ids.insert(PartitionId::ROOT);
+    ids.extend(facts.groups.iter().map(|group| group.group));
+    ids.into_iter().map(|id| group(id, facts)).collect()
+}
+
+fn group(id: PartitionId, facts: &Facts) -> model::Group {
+    let mut said: Vec<&GroupStatus> = facts.groups.iter().filter(|g| g.group == id).collect();
+    said.sort_by_key(|status| status.replica);
+    let newest = said
+        .iter()
+        .max_by_key(|status| (status.term, status.applied));
+    let planned = facts
+        .view
+        .partitions
+        .get(&id)
+        .map(|partition| partition.replicas.as_slice());
+    let voters = newest.map_or(planned.unwrap_or_default(), |status| {
+        status.voters.as_slice()
+    });
+    let answers = |voter: &&enfilade_placement::EnclosureId| {
+        said.iter().any(|status| status.replica == **voter)
+    };
+    model::Group {
+        id: id.get(),
+        leader: newest
+            .and_then(|status| status.leader)
+            .map(|leader| leader.get()),
+        term: newest.map_or(0, |status| status.term),
+        voters: voters.iter().map(|voter| voter.get()).collect(),
+        silent: voters
+            .iter()
+            .filter(|voter| !answers(voter))
+            .map(|voter| voter.get())
+            .collect(),
+        tolerates: tolerates(voters.len()),
+        replicas: said
+            .iter()
+            .map(|status| model::Replica {
+                enclosure: status.replica.get(),
+                leader: status.leader.map(|leader| leader.get()),
+                term: status.term,
+                applied: status.applied,
+            })
+            .collect(),
+    }
+}
+
+fn reasons(status: &model::Status, view: &RootView, processes: &[model::Process]) -> Vec<String> {
+    let mut reasons: Vec<String> = processes.iter().filter_map(process_reason).collect();
+    for enclosure in view.topology.enclosures.values() {
+        if enclosure.state != EnclosureState::Up {
+            reasons.push(format!(
+                "enclosure {} is {}",
+                enclosure.id,
+                word(enclosure.state)
+            ));
+        }
+    }
+    for drive in view.topology.drives.values() {
+        if drive.state != DriveState::Healthy {
+            let (slot, state) = (drive.slot, word(drive.state));
+            let place = format!("slot {slot} of enclosure {}", drive.enclosure);
+            reasons.push(format!("drive {} ({place}) is {state}", drive.id));
+        }
+    }
+    for group in &status.groups {
+        let name = group_name(group.id);
+        if group.leader.is_none() {
+            reasons.push(format!("{name} has no leader"));
+        }
+        for silent in &group.silent {
+            reasons.push(format!(
+                "the replica of {name} in enclosure {silent} does not answer"
+            ));
+        }
+    }
+    let volumes = &status.volumes;
+    if volumes.unreadable > 0 {
+        reasons.push(format!("{} volumes are unreadable", volumes.unreadable));
+    }
+    if volumes.at_risk > 0 {
+        reasons.push(format!(
+            "{} volumes can lose no more members",
+            volumes.at_risk
+        ));
+    }
+    if status.missing.shards > 0 {
+        reasons.push(format!(
+            "{} shards of volumes are missing",
+            status.missing.shards
+        ));
+    }
+    if status.missing.ranges > 0 {
+        let ranges = status.missing.ranges;
+        reasons.push(format!(
+            "{ranges} ranges of fragments are missing or corrupt"
+        ));
+    }
+    let suspended = volumes.by_state.get("suspended").copied().unwrap_or(0);
+    if suspended > 0 {
+        reasons.push(format!("{suspended} volumes are suspended"));
+    }
+    reasons
+}
+
+fn process_reason(process: &model::Process) -> Option<String> {
+    let running = process.state == "running";
+    (!running).then(|| {
+        format!(
+            "the process of enclosure {} is {}",
+            process.id, process.state
+        )
+    })
+}
+
+fn warnings(status: &model::Status) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let model::Tolerance { m, f } = status.tolerance;
+    if f < m {
+        warnings.push(format!(
+            "metadata survives the loss of {f} enclosures, data that of {m}: promise P4 holds for \
+             {f} only"
+        ));
+    }
+    if status.volumes.violations > 0 {
+        let count = status.volumes.violations;
+        warnings.push(format!(
+            "{count} volumes are spread less than their profile wants"
+        ));
+    }
+    warnings
+}
+
+/// What people call a group.
+pub(crate) fn group_name(id: u32) -> String {
+    if id == PartitionId::ROOT.get() {
+        "the root group".to_owned()
+    } else {
+        format!("partition {id}")
+    }
+}
+
+/// A volume, as the API shows it.
+pub(crate) fn volume(view: &RootView, volume: &Volume) -> model::Volume {
+    let Survival { missing, .. } = survival(&view.topology, volume);
+    let member = |drive: &Option<enfilade_placement::DriveId>| {
+        drive.map(|drive| model::Member {
+            drive: drive.to_string(),
+            enclosure: view
+                .topology
+                .enclosure_of(drive)
+                .map(|enclosure| enclosure.id.get()),
+        })
+    };
+    model::Volume {
+        id: volume.id.get(),
+        state: word(volume.state),
+        profile: volume.profile.to_string(),
+        epoch: volume.epoch.get(),
+        bytes: volume.bytes,
+        violation: volume.violation,
+        missing,
+        members: volume.members.iter().map(member).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

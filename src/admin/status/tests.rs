@@ -1,0 +1,203 @@
+use enfilade_cluster::api::root::{LedgerRange, Partition};
+use enfilade_placement::{
+    Chain, ChainId, Drive, DriveId, Enclosure, EnclosureId, Epoch, Generation, Profile, VolumeId,
+};
+
+use super::*;
+
+fn enclosure(id: u32) -> Enclosure {
+    Enclosure {
+        id: EnclosureId::new(id),
+        chain: ChainId::new(1),
+        position: id - 1,
+        state: EnclosureState::Up,
+        shard_address: String::new(),
+        meta_address: String::new(),
+        admin_address: format!("127.0.0.1:{id}"),
+    }
+}
+
+fn drive(id: u32) -> Drive {
+    Drive {
+        id: DriveId::new(u128::from(id)),
+        enclosure: EnclosureId::new(id),
+        slot: 0,
+        capacity: 1 << 30,
+        state: DriveState::Healthy,
+        generation: Generation::new(1),
+    }
+}
+
+fn group_status(group: u32, replica: u32) -> GroupStatus {
+    GroupStatus {
+        group: PartitionId::new(group),
+        replica: EnclosureId::new(replica),
+        leader: Some(EnclosureId::new(1)),
+        term: 3,
+        applied: 40 + u64::from(replica),
+        voters: (1..=5).map(EnclosureId::new).collect(),
+        epoch: Epoch::FIRST,
+    }
+}
+
+/// Six enclosures with a drive each, two groups of five replicas, one whole volume.
+fn facts() -> Facts {
+    let mut facts = Facts::default();
+    let view = &mut facts.view;
+    view.revision = 9;
+    view.profile = Some(Profile::new(4, 2).unwrap());
+    let chain = Chain {
+        id: ChainId::new(1),
+        closed: false,
+    };
+    view.topology.chains.insert(chain.id, chain);
+    for id in 1..=6 {
+        view.topology
+            .enclosures
+            .insert(EnclosureId::new(id), enclosure(id));
+        view.topology.drives.insert(drive(id).id, drive(id));
+    }
+    let partition = Partition {
+        id: PartitionId::new(1),
+        epoch: Epoch::FIRST,
+        start: Default::default(),
+        end: None,
+        replicas: (1..=5).map(EnclosureId::new).collect(),
+    };
+    view.partitions.insert(partition.id, partition);
+    facts.groups = (0..2)
+        .flat_map(|g| (1..=5).map(move |replica| group_status(g, replica)))
+        .collect();
+    facts.volumes.push(Volume {
+        id: VolumeId::new(1),
+        profile: Profile::new(4, 2).unwrap(),
+        members: (1..=6).map(|id| Some(DriveId::new(id))).collect(),
+        epoch: Epoch::FIRST,
+        state: VolumeState::Open,
+        bytes: 1000,
+        violation: false,
+    });
+    facts
+}
+
+fn process(id: u32, state: &str) -> model::Process {
+    model::Process {
+        id,
+        pid: Some(100 + id),
+        state: state.to_owned(),
+    }
+}
+
+#[test]
+fn a_whole_cluster_is_healthy() {
+    let status = build(&facts(), &[process(1, "running")]);
+    assert_eq!(
+        (status.healthy, status.reasons, status.warnings),
+        (true, vec![], vec![])
+    );
+    assert_eq!((status.tolerance.m, status.tolerance.f), (2, 2));
+    assert_eq!(status.chains[0].enclosures, [1, 2, 3, 4, 5, 6]);
+    let meta: Vec<bool> = status
+        .enclosures
+        .iter()
+        .map(|enclosure| enclosure.meta)
+        .collect();
+    assert_eq!(meta, [true, true, true, true, true, false]);
+    assert_eq!(status.enclosures[0].process, Some(process(1, "running")));
+    assert_eq!(
+        (
+            status.volumes.whole,
+            status.missing.shards,
+            status.drives.total
+        ),
+        (1, 0, 6)
+    );
+}
+
+#[test]
+fn lost_enclosures_are_reasons_and_their_shards_are_missing() {
+    let mut facts = facts();
+    for id in [2, 6] {
+        let enclosure = facts
+            .view
+            .topology
+            .enclosures
+            .get_mut(&EnclosureId::new(id))
+            .unwrap();
+        enclosure.state = EnclosureState::Down;
+    }
+    facts
+        .groups
+        .retain(|status| status.replica != EnclosureId::new(2));
+    let status = build(&facts, &[]);
+    assert!(!status.healthy);
+    assert_eq!(
+        (status.missing.shards, status.missing.shard_bytes),
+        (2, 2000)
+    );
+    assert_eq!((status.volumes.at_risk, status.drives.absent), (1, 2));
+    assert!(
+        status
+            .groups
+            .iter()
+            .all(|group| group.silent == [2] && group.leader == Some(1))
+    );
+    for reason in [
+        "enclosure 2 is down",
+        "the root group in enclosure 2 does not answer",
+    ] {
+        assert!(
+            status.reasons.iter().any(|r| r.contains(reason)),
+            "{:?}",
+            status.reasons
+        );
+    }
+}
+
+#[test]
+fn one_row_in_the_ledger_is_enough_to_be_unhealthy() {
+    let mut facts = facts();
+    facts.ledger.push(LedgerRow {
+        volume: VolumeId::new(1),
+        member: 3,
+        what: LedgerRange::Whole,
+    });
+    let status = build(&facts, &[]);
+    assert_eq!((status.healthy, status.missing.ranges), (false, 1));
+}
+
+#[test]
+fn a_process_that_was_just_killed_is_a_reason_before_any_heartbeat_is_missed() {
+    let status = build(&facts(), &[process(6, "exited")]);
+    assert_eq!(status.reasons, ["the process of enclosure 6 is exited"]);
+}
+
+#[test]
+fn a_group_that_nobody_speaks_for_has_no_leader_and_silent_replicas() {
+    let mut facts = facts();
+    facts
+        .groups
+        .retain(|status| status.group == PartitionId::ROOT);
+    let status = build(&facts, &[]);
+    assert_eq!(status.groups[1].silent, [1, 2, 3, 4, 5]);
+    assert!(
+        status
+            .reasons
+            .contains(&"partition 1 has no leader".to_owned())
+    );
+}
+
+#[test]
+fn a_single_replica_is_warned_about_and_silence_is_never_green() {
+    let mut facts = facts();
+    facts
+        .groups
+        .retain(|status| status.replica == EnclosureId::new(1));
+    for status in &mut facts.groups {
+        status.voters = vec![EnclosureId::new(1)];
+    }
+    let status = build(&facts, &[]);
+    assert!(status.healthy && status.warnings[0].contains("survives the loss of 0"));
+    let silent = unknown("nobody there", &[process(1, "running")]);
+    assert!(!silent.healthy && silent.reasons[0].contains("nobody there"));
+}

@@ -1,0 +1,202 @@
+//! The command line: definitions, nothing else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use enfilade_placement::{ChainId, EnclosureId, Profile};
+
+/// The folder of an embedded cluster, unless another is named.
+pub(crate) const DATA_DEFAULT: &str = "./data";
+
+/// A distributed, erasure-coded object store for DPU-JBOFs.
+#[derive(Debug, Parser)]
+#[command(name = "enfilade", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs an embedded cluster in the foreground; creates it in an empty folder.
+    Up(UpArgs),
+    /// Runs the process of one enclosure, with the roles that its configuration names.
+    Node(NodeArgs),
+    /// Creates clusters, and lets enclosures join them.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Prepares drives.
+    #[command(subcommand)]
+    Drive(DriveCommand),
+    /// Shows how the cluster is.
+    Status(AdminArgs),
+    /// Lists, adds, starts and stops enclosures.
+    #[command(subcommand)]
+    Enclosure(EnclosureCommand),
+    /// Shows volumes.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+}
+
+/// Flags of `up`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpArgs {
+    /// Folder of the cluster.
+    #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT)]
+    pub(crate) data: PathBuf,
+    /// How many enclosures a new cluster has [default: 6].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) enclosures: Option<u32>,
+    /// How many drives each enclosure of a new cluster has [default: 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) drives: Option<u32>,
+    /// Over how many chains the enclosures of a new cluster are spread [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) chains: Option<u32>,
+    /// Erasure code of a new cluster, data and parity fragments [default: 4+2].
+    #[arg(long, value_name = "K+M")]
+    pub(crate) profile: Option<Profile>,
+    /// Where S3 is served; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
+    pub(crate) s3: SocketAddr,
+    /// Where metrics, health and the admin API are served; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
+    pub(crate) admin: SocketAddr,
+    /// Host name under which buckets are also served as sub-domains (virtual-hosted style).
+    #[arg(long, value_name = "HOST")]
+    pub(crate) domain: Option<String>,
+    /// Runs every enclosure in a process of its own.
+    #[arg(long)]
+    pub(crate) processes: bool,
+}
+
+/// Flags of `node`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NodeArgs {
+    /// Configuration (TOML); ENFILADE_NODE_* override its entries.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Stops when standard input closes: for a process that another one supervises.
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+}
+
+/// Creates clusters, and lets enclosures join them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Creates a cluster out of processes that run and wait to be born.
+    Init(InitArgs),
+    /// Prints the token with which a node joins. It is a secret.
+    Token(AdminArgs),
+}
+
+/// Flags of `cluster init`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InitArgs {
+    /// Description of the cluster to be (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Prepares drives.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DriveCommand {
+    /// Formats an empty folder as a drive, and prints what to enter into the configuration.
+    Add(DriveAddArgs),
+}
+
+/// Flags of `drive add`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DriveAddArgs {
+    /// Configuration of the node that will serve the drive.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The empty folder.
+    pub(crate) folder: PathBuf,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Lists, adds, starts and stops enclosures.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnclosureCommand {
+    /// Lists enclosures and their processes.
+    List(AdminArgs),
+    /// Adds an enclosure to an embedded cluster that runs.
+    Add(EnclosureAddArgs),
+    /// Starts the process of an enclosure again (`up --processes`).
+    Start(EnclosureStartArgs),
+    /// Stops the process of an enclosure (`up --processes`).
+    Stop(EnclosureStopArgs),
+}
+
+/// Flags of `enclosure add`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EnclosureAddArgs {
+    /// How many drives it has [default: as many as the cluster began with].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) drives: Option<u32>,
+    /// The chain at whose end it is linked [default: the shortest].
+    #[arg(long, value_name = "ID")]
+    pub(crate) chain: Option<ChainId>,
+    /// Where to ask.
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// Flags of `enclosure start`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EnclosureStartArgs {
+    /// The enclosure.
+    pub(crate) id: EnclosureId,
+    /// Where to ask.
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// Flags of `enclosure stop`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EnclosureStopArgs {
+    /// The enclosure.
+    pub(crate) id: EnclosureId,
+    /// Kills it at once (SIGKILL) instead of asking it to end (SIGTERM).
+    #[arg(long)]
+    pub(crate) kill: bool,
+    /// Where to ask.
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// Shows volumes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Lists all volumes.
+    List(AdminArgs),
+}
+
+/// Where admin commands ask, and how they answer.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AdminArgs {
+    /// The admin API of any process of the cluster.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ENFILADE_ADMIN",
+        default_value = "http://127.0.0.1:9001"
+    )]
+    pub(crate) admin: String,
+    /// Folder of an embedded cluster, whose credentials are used when ENFILADE_ROOT_USER and
+    /// ENFILADE_ROOT_PASSWORD are not set.
+    #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT)]
+    pub(crate) data: PathBuf,
+    /// Prints JSON, with the names of docs/cli.md.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
