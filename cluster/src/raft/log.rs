@@ -280,7 +280,7 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
         {
             let mut state = self.state();
             state.drop_entries(from, false);
-            state.last = last;
+            state.last = state.last.min(last);
         }
         self.write(LogWrite::Truncate(from)).await?;
         // All appends before are done by now: none can raise this again.

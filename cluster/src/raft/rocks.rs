@@ -295,7 +295,9 @@ impl Rocks {
             .ok_or_else(|| io::Error::other("a range of no known table"))?;
         let family = family(&self.db, table.name());
         if let Some(to) = &range.to {
-            batch.delete_range_cf(family, &range.from, to);
+            if range.from < *to {
+                batch.delete_range_cf(family, &range.from, to);
+            }
             return Ok(());
         }
         let mut rows = self.db.raw_iterator_cf(family);

@@ -202,6 +202,40 @@ impl Drop for Staging {
     }
 }
 
+/// Stages rows that were exported in this process.
+pub(super) async fn stage(
+    dir: &Path,
+    group: PartitionId,
+    meta: &SnapshotMeta,
+    mut export: Export,
+) -> io::Result<Staged> {
+    let mut staging = Staging::begin(dir, group, 0)?;
+    let mut add = |part: &Part| staging.add(&Bytes::from(encode(part)));
+    let (applied, membership) = (meta.last_log_id, meta.last_membership.clone());
+    let (position, ranges) = (
+        Position {
+            applied,
+            membership,
+        },
+        std::mem::take(&mut export.ranges),
+    );
+    add(&Part::Begin {
+        vote: Vote::new(0, 0),
+        position,
+        ranges,
+    })?;
+    let mut parts = 2;
+    loop {
+        let rows = export.rows.recv().await;
+        let rows = rows.ok_or_else(|| io::Error::other("the reader of a snapshot stopped"))??;
+        let Some((range, rows)) = rows else { break };
+        parts += 1;
+        add(&Part::Rows { range, rows })?;
+    }
+    add(&Part::End { parts })?;
+    staging.end(parts)
+}
+
 fn checksum(bytes: &[u8]) -> u32 {
     let crc = crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes);
     u32::try_from(crc & u64::from(u32::MAX)).expect("masked")

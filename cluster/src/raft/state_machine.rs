@@ -225,10 +225,15 @@ impl RaftStateMachine<TypeConfig> for GroupState {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> io::Result<()> {
-        let SnapshotData::Staged(staged) = snapshot else {
-            return Err(io::Error::other(
-                "a snapshot without rows cannot be installed",
-            ));
+        let (dir, group) = (&self.0.staging, self.0.group);
+        let staged = match snapshot {
+            SnapshotData::Staged(staged) => staged,
+            SnapshotData::Export(export) => snapshot::stage(dir, group, meta, export).await?,
+            SnapshotData::Position => {
+                return Err(io::Error::other(
+                    "a snapshot without rows cannot be installed",
+                ));
+            }
         };
         let shared = Arc::clone(&self.0);
         let install =

@@ -103,9 +103,8 @@ pub(super) async fn a_volume_is_opened_suspended_and_sealed(subject: &Subject) {
         (sealing.state, sealing.epoch > epoch),
         (VolumeState::Sealing, true)
     );
-    let stale = subject
-        .root(RootCommand::SealVolume { volume, epoch })
-        .await;
+    let stale = RootCommand::SuspendVolume { volume, epoch };
+    let stale = subject.root(stale).await;
     assert!(
         matches!(stale, Err(RootRefusal::StaleEpoch(_))),
         "{stale:?}"

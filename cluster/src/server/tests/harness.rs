@@ -20,7 +20,7 @@ use crate::api::root::{Birth, RootCommand, RootReply};
 use crate::api::{MetadataClient, Result};
 use crate::client::{ClientSettings, Remote, remote};
 use crate::env::Env;
-use crate::server::{MetadataService, Replica};
+use crate::server::{MetadataService, Replica, read};
 use crate::settings::Settings;
 use crate::wire::{Identity, Peers, dial_tcp};
 
@@ -100,17 +100,24 @@ impl Cluster {
     }
 
     async fn run(&mut self, id: u32, listener: TcpListener) {
-        let settings = settings(self.dir.path().join(id.to_string()), self.tune);
-        let peers = Peers::new(self.identity.clone(), BTreeMap::new(), dial_tcp());
         let address = listener.local_addr().unwrap().to_string();
-        let replica = Replica {
-            id: EnclosureId::new(id),
-            address,
+        let service = loop {
+            let settings = settings(self.dir.path().join(id.to_string()), self.tune);
+            let peers = Peers::new(self.identity.clone(), BTreeMap::new(), dial_tcp());
+            let replica = Replica {
+                id: EnclosureId::new(id),
+                address: address.clone(),
+            };
+            let env = Env::seeded(u64::from(id));
+            match MetadataService::start(settings, replica, peers, env).await {
+                Ok(service) => break service,
+                // Tasks of the one before it still let go of the folder.
+                Err(error) if read::report(&error).contains("lock hold by current process") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{}", read::report(&error)),
+            }
         };
-        let env = Env::seeded(u64::from(id));
-        let service = MetadataService::start(settings, replica, peers, env)
-            .await
-            .unwrap();
         let served = service.clone();
         let serving = tokio::spawn(async move { served.serve(listener).await.unwrap() });
         self.running.insert(id, Running { service, serving });
@@ -120,6 +127,7 @@ impl Cluster {
     pub(super) async fn kill(&mut self, id: u32) {
         let Running { service, serving } = self.running.remove(&id).unwrap();
         serving.abort();
+        let _ = serving.await;
         service.shutdown().await;
     }
 
