@@ -31,7 +31,8 @@ pub enum RootCommand {
     /// Enters an enclosure, at the end of its chain. Made again with the same request id, or by the
     /// same enclosure with new addresses, it answers the same id.
     JoinEnclosure {
-        /// The id, when the enclosure has one already (a restart with other addresses).
+        /// The id, when the enclosure has one already: a restart, or one of the first replicas,
+        /// which have theirs from before the birth.
         id: Option<EnclosureId>,
         /// The chain; created when it is the first of it.
         chain: ChainId,
@@ -46,7 +47,8 @@ pub enum RootCommand {
         state: EnclosureState,
     },
     /// Attaches a drive to an enclosure, by compare-and-set on its generation (PROTOCOLS 26): a new
-    /// drive has generation 0.
+    /// drive has generation 0. Made again with the request id that attached it last, however late,
+    /// it answers the same generation.
     AttachDrive {
         /// The drive.
         drive: DriveId,

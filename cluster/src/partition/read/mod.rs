@@ -18,7 +18,7 @@ use crate::api::query::{BlobAt, Found, PartsPage, PartsQuery};
 use crate::api::record::{Content, ObjectRecord, PartRecord, Place, UploadRecord};
 use crate::partition::apply::ack_garbage::bit;
 use crate::partition::content;
-use crate::partition::keys::{self, Side};
+use crate::partition::keys::{self, Kind, Side};
 use crate::partition::state::{self, Garbage};
 use crate::rows::{Rows, RowsError, Table};
 use crate::typed;
@@ -37,6 +37,9 @@ pub struct PartitionInfo {
     pub end: Option<RowPrefix>,
     /// Partition time (PROTOCOLS 3).
     pub time: GroupTime,
+    /// Whether the last tick left work that was due: the next should come soon, also when the
+    /// group is idle.
+    pub behind: bool,
 }
 
 /// The key is not in the partition's range; the epoch that the range has.
@@ -53,12 +56,14 @@ pub fn info(rows: &dyn Rows, group: PartitionId) -> Result<Option<PartitionInfo>
     let Some(range) = state::range(rows, side)? else {
         return Ok(None);
     };
-    let time = state::clock(rows, side)?.now;
+    let clock = state::clock(rows, side)?;
+    let aborting = !typed::is_empty(rows, Table::Side, &side.all(Kind::Aborting))?;
     Ok(Some(PartitionInfo {
         epoch: range.epoch,
         start: range.start,
         end: range.end,
-        time,
+        time: clock.now,
+        behind: aborting || clock.expired < clock.now,
     }))
 }
 

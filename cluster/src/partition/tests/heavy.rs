@@ -184,9 +184,13 @@ fn more_results_than_a_tick_removes_go_with_the_next_ones() {
     fast(&mut machine, ops);
     let upload = UploadId::new(1);
     let kept = Machine::new().count(Table::Side);
+    let behind = |machine: &Machine| read::info(&machine.rows, GROUP).unwrap().unwrap().behind;
+    assert!(!behind(&machine));
     machine.tick(60 * 60 * 1000 + 1);
     assert_eq!(machine.count(Table::Side), kept + 2 * 5);
+    assert!(behind(&machine));
     machine.tick(0);
+    assert!(!behind(&machine));
     assert_eq!(machine.count(Table::Side), kept);
     assert!(machine.op("a", KeyOp::AbortUpload { upload }).is_err());
     machine.tick(1);
