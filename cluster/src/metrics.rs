@@ -20,6 +20,8 @@ pub struct Metrics {
     pub apply_entries: Histogram,
     /// Whether this replica leads the group: 1 or 0.
     pub group_leader: IntGaugeVec,
+    /// Whether this replica has stopped because of an error: 1 or 0. A human must look.
+    pub group_stopped: IntGaugeVec,
     /// The term of a group, as this replica knows it.
     pub group_term: IntGaugeVec,
     /// The index of the last entry of a group that this replica applied.
@@ -106,6 +108,7 @@ impl Metrics {
                 "1 where the group's leader is",
                 &["group"],
             )?,
+            group_stopped: gauges("group_stopped", "1 where the replica failed", &["group"])?,
             group_term: gauges(
                 "enfilade_cluster_group_term",
                 "raft term of the group",

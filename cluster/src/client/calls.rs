@@ -22,9 +22,10 @@ use crate::api::root::{LedgerRow, RootCommand, RootEnvelope, RootOutcome, RootVi
 use crate::api::{MetadataClient, Result};
 use crate::call::{Answer, Call};
 
-/// The longest that one attempt of a watch waits at the leader: a client whose leader lost its
-/// place unnoticed looks elsewhere after this.
-const WATCH_WAIT_MAX: Duration = Duration::from_secs(10);
+/// The longest that one attempt of a watch waits at the leader. Together with an attempt's own time
+/// it bounds how long a paused leader is waited for, and so how old a gateway's view may get while
+/// another one leads (PROTOCOLS 6).
+const WATCH_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Takes the answer of the expected variant.
 macro_rules! expect {

@@ -80,6 +80,14 @@ pub(crate) struct Export {
 /// A complete, synced file of a snapshot.
 pub(crate) struct Staged(PathBuf);
 
+impl Staged {
+    /// Gives the file the name that a restart looks for: from now on it will be installed.
+    pub(super) fn persist(&self, dir: &Path, group: PartitionId) -> io::Result<()> {
+        fs::rename(&self.0, import_path(dir, group))?;
+        File::open(dir)?.sync_all()
+    }
+}
+
 /// The ranges that a group's rows are in.
 fn ranges_of(group: PartitionId, rows: &dyn Rows) -> io::Result<Vec<RowRange>> {
     if group == PartitionId::ROOT {
@@ -263,8 +271,7 @@ pub(super) fn install(
     store: &dyn StateStore,
     staged: &Staged,
 ) -> io::Result<Position> {
-    fs::rename(&staged.0, import_path(dir, group))?;
-    File::open(dir)?.sync_all()?;
+    staged.persist(dir, group)?;
     finish(dir, group, store)?.ok_or_else(|| io::Error::other("the file of a snapshot went away"))
 }
 

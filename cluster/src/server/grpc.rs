@@ -2,15 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use enfilade_placement::PartitionId;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use openraft::alias::SnapshotOf;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::MetadataService;
@@ -23,26 +25,43 @@ use crate::wire::{Envelope, GrpcServer, GrpcService, MESSAGE_BYTES_MAX, open};
 /// Calls that one connection may have open: those beyond wait.
 const CALLS_MAX: usize = 1024;
 
+/// How often a connection that is silent is probed.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
 impl MetadataService {
-    /// Serves on a listener until the service is shut down.
+    /// Serves on a TCP listener until the service is shut down.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn serve(&self, listener: TcpListener) -> io::Result<()> {
+        self.serve_on(TcpIncoming::from(listener).with_nodelay(Some(true)))
+            .await
+    }
+
+    /// Serves on connections of any kind until the service is shut down.
+    ///
+    /// # Errors
+    /// When no more can be accepted.
+    pub async fn serve_on<I, C, E>(&self, connections: I) -> io::Result<()>
+    where
+        I: Stream<Item = Result<C, E>> + Send + 'static,
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        C::ConnectInfo: Clone + Send + Sync + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let server = GrpcServer::new(Door {
             service: self.clone(),
         })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let stop = self.0.stop.clone();
         Server::builder()
             .concurrency_limit_per_connection(CALLS_MAX)
             .initial_stream_window_size(2 << 20)
             .initial_connection_window_size(4 << 20)
-            .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
             .add_service(server)
-            .serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await })
+            .serve_with_incoming_shutdown(connections, async move { stop.cancelled().await })
             .await
             .map_err(io::Error::other)
     }

@@ -76,8 +76,8 @@ pub(super) async fn run(service: MetadataService) {
                 keeper.keep_members(&service, &group, view);
             }
         }
-        if let (true, Some(view)) = (keeper.leads.contains_key(&PartitionId::ROOT), view) {
-            keeper.keep_root(&service, &view).await;
+        if keeper.leads.contains_key(&PartitionId::ROOT) && view.is_some() {
+            keeper.keep_root(&service).await;
         }
     }
 }
@@ -175,7 +175,16 @@ impl Keeper {
     }
 
     /// What the root leader does.
-    async fn keep_root(&mut self, service: &MetadataService, view: &RootView) {
+    async fn keep_root(&mut self, service: &MetadataService) {
+        // A new leader first applies what the one before it committed.
+        let Ok(group) = service.group(PartitionId::ROOT) else {
+            return;
+        };
+        let current = tokio::time::timeout(PROPOSE_MAX, group.linearize()).await;
+        let (Ok(Ok(())), Ok(view)) = (current, service.local_view()) else {
+            return;
+        };
+        let view = &*view;
         for command in self.judge(service, view) {
             service.keep(command).await;
         }

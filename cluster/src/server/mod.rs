@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use enfilade_placement::{EnclosureId, PartitionId};
+use enfilade_placement::{ClusterId, EnclosureId, Incarnation, PartitionId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -78,6 +78,16 @@ pub enum StartError {
     /// The settings cannot work.
     #[error("the settings of the metadata service cannot work")]
     Settings(#[source] SettingsError),
+    /// Its folder holds the metadata of another cluster, or of another life of this one.
+    #[error("the metadata folder {dir} is of cluster {cluster}, incarnation {incarnation}")]
+    Foreign {
+        /// The folder.
+        dir: String,
+        /// The cluster that it is of.
+        cluster: ClusterId,
+        /// The incarnation that it is of.
+        incarnation: Incarnation,
+    },
     /// Its folder cannot be used: another process has it, the device fails, files are corrupt or
     /// newer than this program.
     #[error("the metadata folder {dir} cannot be used")]
@@ -187,6 +197,19 @@ impl MetadataService {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }));
+        if let Ok(view) = service.local_view() {
+            let identity = service.0.peers.identity();
+            let (cluster, incarnation) = (view.cluster, view.incarnation);
+            let ours = cluster == identity.cluster && incarnation == identity.incarnation;
+            if view.revision > 0 && !ours {
+                service.shutdown().await;
+                return Err(StartError::Foreign {
+                    dir,
+                    cluster,
+                    incarnation,
+                });
+            }
+        }
         service.0.tasks.spawn(keeper::run(service.clone()));
         Ok(service)
     }

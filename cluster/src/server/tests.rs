@@ -3,6 +3,7 @@
 mod failover;
 mod harness;
 mod restart;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,6 +12,9 @@ use crate::api::error::MetadataError;
 use crate::api::root::RootView;
 use crate::root;
 
+/// The longest that an answer is held back.
+const WATCH_MAX: Duration = Duration::from_secs(60);
+
 /// The last view that was made.
 #[derive(Default)]
 pub(super) struct Views(Mutex<Option<Arc<RootView>>>);
@@ -46,7 +49,7 @@ impl MetadataService {
     /// The root state, once it is newer than `since` or `wait` has passed; linearizable.
     pub(super) async fn watch(&self, since: u64, wait: Duration) -> Result<RootView> {
         let group = self.group(PartitionId::ROOT)?;
-        let end = self.0.env.clock.now().saturating_add(wait);
+        let end = self.0.env.clock.now().saturating_add(wait.min(WATCH_MAX));
         let mut applied = group.applied();
         loop {
             applied.borrow_and_update();

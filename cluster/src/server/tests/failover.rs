@@ -82,6 +82,11 @@ async fn a_replica_that_lags_behind_the_log_is_sent_the_rows() {
     while applied(&cluster, lagging) < applied(&cluster, leader) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let group = cluster.service(lagging).groups().get(FIRST).unwrap();
+    assert!(
+        group.metrics().snapshot.is_some(),
+        "the rows came as a snapshot"
+    );
     // It votes, and serves what it was sent when it leads.
     loop {
         let leader = cluster.leader(FIRST).await;

@@ -88,7 +88,7 @@ impl Cluster {
             cluster,
             profile: Profile::new(4, 2).unwrap(),
             volume_target: 1 << 30,
-            open_volumes: 0,
+            open_volumes: 2,
             replicas: started.addresses.keys().copied().collect(),
         };
         started
