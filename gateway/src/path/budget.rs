@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use enfilade_cluster::env::Clock;
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::within;
@@ -14,19 +15,25 @@ pub(super) struct Budget {
     free: Arc<Semaphore>,
     total: u32,
     peak: AtomicU64,
+    gauge: IntGauge,
 }
 
 /// Bytes taken from a budget; given back when dropped.
-pub(super) struct Lease(Mutex<OwnedSemaphorePermit>);
+pub(super) struct Lease {
+    permit: Mutex<OwnedSemaphorePermit>,
+    gauge: IntGauge,
+}
 
 impl Budget {
-    /// A budget of at most 4 GiB.
-    pub(super) fn new(bytes: u64) -> Self {
+    /// A budget of at most 4 GiB, and where to show how much of it is leased.
+    pub(super) fn new(bytes: u64, gauge: IntGauge) -> Self {
         let total = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let free = Arc::new(Semaphore::new(total as usize));
         Self {
-            free: Arc::new(Semaphore::new(total as usize)),
+            free,
             total,
             peak: AtomicU64::new(0),
+            gauge,
         }
     }
 
@@ -37,6 +44,7 @@ impl Budget {
     }
 
     /// The most bytes that were ever leased at the same time.
+    #[cfg(test)]
     pub(super) fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
     }
@@ -79,24 +87,29 @@ impl Budget {
 
     fn leased(&self, permit: OwnedSemaphorePermit) -> Lease {
         self.peak.fetch_max(self.used(), Ordering::Relaxed);
-        Lease(Mutex::new(permit))
+        Lease::new(permit, self.gauge.clone())
     }
 }
 
 impl Lease {
+    fn new(permit: OwnedSemaphorePermit, gauge: IntGauge) -> Self {
+        gauge.add(count(permit.num_permits()));
+        Self {
+            permit: Mutex::new(permit),
+            gauge,
+        }
+    }
+
     /// Gives back all but `bytes`.
     pub(super) fn shrink_to(&self, bytes: u64) {
-        let mut permit = self.lock();
+        let held = self.lock().num_permits();
         let keep = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let excess = permit.num_permits().saturating_sub(keep);
-        drop(permit.split(excess));
+        self.release(held.saturating_sub(keep));
     }
 
     /// Gives back `bytes`, as far as they are held.
     pub(super) fn release(&self, bytes: usize) {
-        let mut permit = self.lock();
-        let bytes = bytes.min(permit.num_permits());
-        drop(permit.split(bytes));
+        drop(self.split(bytes as u64));
     }
 
     /// Splits off `bytes`, as far as they are held, into a lease of their own.
@@ -105,10 +118,23 @@ impl Lease {
         let bytes = usize::try_from(bytes)
             .unwrap_or(usize::MAX)
             .min(permit.num_permits());
-        permit.split(bytes).map(|permit| Self(Mutex::new(permit)))
+        let part = permit.split(bytes)?;
+        self.gauge.sub(count(bytes));
+        Some(Self::new(part, self.gauge.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, OwnedSemaphorePermit> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let held = self.lock().num_permits();
+        self.gauge.sub(count(held));
+    }
+}
+
+fn count(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -22,6 +22,8 @@ mod run;
 mod shape;
 mod source;
 mod stripe;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod types;
 mod window;
 
@@ -81,15 +83,16 @@ impl DataPath {
     ) -> Self {
         let shared = (env.clone(), Arc::clone(&metadata), Arc::clone(&view));
         let volumes = Volumes::new(shared.0, shared.1, shared.2, settings.shun_time);
+        let metrics = PathMetrics::new();
         let inner = Inner {
             volumes: Arc::new(volumes),
             codecs: Codecs::default(),
             marks: Marks::default(),
             sick: Shunned::new(settings.shun_time),
             latency: Latency::default(),
-            write_budget: Budget::new(settings.write_budget),
-            read_budget: Budget::new(settings.read_budget),
-            metrics: PathMetrics::new(),
+            write_budget: Budget::new(settings.write_budget, metrics.write_budget.clone()),
+            read_budget: Budget::new(settings.read_budget, metrics.read_budget.clone()),
+            metrics,
             settings,
             env,
             metadata,
@@ -135,7 +138,23 @@ impl DataPath {
         self.inner.marks.add(blob, &self.inner.view.root());
     }
 
-    /// The metrics, to be shown in a registry. Their gauges are as of this call.
+    /// How a blob is coded; `None` when it is inline.
+    #[cfg(test)]
+    fn shape_of(&self, blob: &Blob) -> Option<shape::Shape> {
+        use enfilade_cluster::api::record::Place;
+        match blob.place {
+            Place::Inline => None,
+            Place::Striped {
+                profile, layout, ..
+            } => Some(shape::Shape {
+                blob: blob.id,
+                profile,
+                layout,
+            }),
+        }
+    }
+
+    /// The metrics, to be shown in a registry.
     pub fn metrics(&self) -> &PathMetrics {
         &self.inner.metrics
     }

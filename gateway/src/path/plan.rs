@@ -113,6 +113,7 @@ impl Striped {
 
 impl Group {
     /// Bytes that are wanted.
+    #[cfg(test)]
     pub(super) fn wanted_bytes(&self) -> u64 {
         let all = self.stripes.iter().flat_map(|stripe| &stripe.wanted);
         all.map(|(_, range)| u64::from(range.end - range.start))
