@@ -21,6 +21,10 @@ use crate::api::query::{
 use crate::api::root::{LedgerRow, RootEnvelope, RootOutcome, RootView};
 
 /// A request to one replica.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on its way; proposals are the rule"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
     /// Proposes a command to a partition.

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector,
 };
 
 /// All metrics of this crate.
@@ -61,81 +62,66 @@ fn counts() -> Vec<f64> {
     prometheus::exponential_buckets(1.0, 2.0, 12).unwrap_or_default()
 }
 
+/// Makes metrics and registers them.
+struct Maker(Registry);
+
+impl Maker {
+    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: Vec<f64>,
+    ) -> prometheus::Result<Histogram> {
+        self.register(Histogram::with_opts(
+            HistogramOpts::new(name, help).buckets(buckets),
+        )?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), &[label])?)
+    }
+}
+
 impl Metrics {
     fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let histogram = |name: &str, help: &str, buckets| {
-            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let gauge = |name: &str, help: &str| {
-            let metric = IntGauge::new(name, help)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let options = HistogramOpts::new("enfilade_cluster_call_seconds", "time to answer a call");
-        let call_seconds = HistogramVec::new(options.buckets(seconds()), &["call"])?;
-        registry.register(Box::new(call_seconds.clone()))?;
-        let options = Opts::new(
-            "enfilade_cluster_call_errors_total",
-            "calls without an answer",
-        );
-        let call_errors = IntCounterVec::new(options, &["call", "error"])?;
-        registry.register(Box::new(call_errors.clone()))?;
+        let maker = Maker(Registry::new());
+        let call_seconds = HistogramOpts::new("enfilade_cluster_call_seconds", "time of a call");
+        let call_seconds = HistogramVec::new(call_seconds.buckets(seconds()), &["call"])?;
+        let call_errors = Opts::new("enfilade_cluster_call_errors_total", "calls not answered");
+        let call_errors = IntCounterVec::new(call_errors, &["call", "error"])?;
+        let group = |name: &str, help: &str| maker.gauges(name, help, "group");
+        let counted = |name: &str, help: &str| maker.histogram(name, help, counts());
+        let held = "enclosures held from going out by the brake";
         Ok(Self {
-            call_seconds,
-            call_errors,
-            log_sync_seconds: histogram(
+            call_seconds: maker.register(call_seconds)?,
+            call_errors: maker.register(call_errors)?,
+            log_sync_seconds: maker.histogram(
                 "enfilade_cluster_log_sync_seconds",
-                "time of a log sync",
+                "time to write and sync one batch of the log",
                 seconds(),
             )?,
-            log_batch_writes: histogram(
-                "enfilade_cluster_log_batch_writes",
-                "writes that share a sync",
-                counts(),
-            )?,
-            apply_entries: histogram(
-                "enfilade_cluster_apply_entries",
-                "entries applied in one batch",
-                counts(),
-            )?,
-            group_leader: gauges(
-                "enfilade_cluster_group_leader",
-                "1 where the group's leader is",
-                &["group"],
-            )?,
-            group_stopped: gauges("group_stopped", "1 where the replica failed", &["group"])?,
-            group_term: gauges(
-                "enfilade_cluster_group_term",
-                "raft term of the group",
-                &["group"],
-            )?,
-            group_applied: gauges(
-                "enfilade_cluster_group_applied_index",
-                "last applied entry",
-                &["group"],
-            )?,
-            group_log: gauges(
-                "enfilade_cluster_group_log_index",
-                "last entry of the log",
-                &["group"],
-            )?,
-            memtable_bytes: gauge("enfilade_cluster_memtable_bytes", "memory in write buffers")?,
-            block_cache_bytes: gauge(
-                "enfilade_cluster_block_cache_bytes",
-                "memory in the block cache",
-            )?,
-            table_bytes: gauge("enfilade_cluster_table_bytes", "bytes of table files")?,
-            braked_enclosures: gauge(
-                "enfilade_cluster_braked_enclosures",
-                "held from going out by the brake",
-            )?,
-            volumes: gauges("enfilade_cluster_volumes", "volumes by state", &["state"])?,
-            registry,
+            log_batch_writes: counted("enfilade_cluster_log_batch_writes", "writes a sync")?,
+            apply_entries: counted("enfilade_cluster_apply_entries", "entries a commit of rows")?,
+            group_stopped: group("enfilade_cluster_group_stopped", "1: the replica failed")?,
+            group_leader: group("enfilade_cluster_group_leader", "1: the replica leads")?,
+            group_term: group("enfilade_cluster_group_term", "raft term")?,
+            group_applied: group("enfilade_cluster_group_applied_index", "last applied entry")?,
+            group_log: group("enfilade_cluster_group_log_index", "last entry of the log")?,
+            memtable_bytes: maker.gauge("enfilade_cluster_memtable_bytes", "write buffers")?,
+            block_cache_bytes: maker.gauge("enfilade_cluster_block_cache_bytes", "block cache")?,
+            table_bytes: maker.gauge("enfilade_cluster_table_bytes", "table files")?,
+            braked_enclosures: maker.gauge("enfilade_cluster_braked_enclosures", held)?,
+            volumes: maker.gauges("enfilade_cluster_volumes", "volumes by state", "state")?,
+            registry: maker.0,
         })
     }
 }

@@ -16,7 +16,12 @@ use tonic::{Request, Status};
 use crate::api::encoding::{decode, encode};
 
 /// The generated service.
-#[expect(unreachable_pub, reason = "generated")]
+#[expect(
+    unreachable_pub,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated"
+)]
 pub(crate) mod pb {
     tonic::include_proto!("enfilade.cluster.v1");
 }

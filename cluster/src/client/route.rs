@@ -73,10 +73,9 @@ impl<T: Transport> Client<T> {
         effort: &mut Effort,
     ) -> Result<GroupTime> {
         let now = self.env.clock.now();
-        if let Some((time, asked)) = self.known_time(group) {
-            if now.saturating_sub(asked) < TIME_KEPT {
-                return Ok(GroupTime(time.0.saturating_add(DEADLINE_MS)));
-            }
+        let known = self.known_time(group);
+        if let Some((time, _)) = known.filter(|(_, asked)| now.saturating_sub(*asked) < TIME_KEPT) {
+            return Ok(GroupTime(time.0.saturating_add(DEADLINE_MS)));
         }
         let call = Call::Time { group };
         let Answer::Time(time) = self.perform(&call, effort).await? else {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 use enfilade_placement::PartitionId;
@@ -18,6 +18,9 @@ use crate::metrics::metrics;
 /// A batch is closed when it holds so many bytes: about what a device takes in one go.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
+/// Writes that may wait: openraft hands over few large ones; whoever comes later waits here.
+const QUEUE_MAX: usize = 4096;
+
 struct Submission {
     group: PartitionId,
     write: LogWrite,
@@ -26,13 +29,13 @@ struct Submission {
 
 /// The handle of the thread; it ends when the last handle is dropped and its queue is empty.
 pub(super) struct LogWriter {
-    queue: Option<Sender<Submission>>,
+    queue: Option<SyncSender<Submission>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl LogWriter {
     pub(super) fn start(db: Arc<DB>, sync: bool) -> io::Result<Self> {
-        let (queue, submissions) = mpsc::channel();
+        let (queue, submissions) = mpsc::sync_channel(QUEUE_MAX);
         let run = move || {
             Writer {
                 db,

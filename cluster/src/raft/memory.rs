@@ -8,7 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use enfilade_placement::PartitionId;
 
-use super::store::{Done, LogStore, LogWrite, RowRange, RowSink, RowSource, StateStore, WithRows};
+use super::store::{
+    Done, ExportBegin, LogStore, LogWrite, RowRange, RowSink, RowSource, StateStore, WithRows,
+};
 use crate::rows::{MemoryRows, RowWrite, Rows};
 
 /// Logs and rows in memory. Every write is done at once; dropping it loses all.
@@ -132,7 +134,7 @@ impl StateStore for MemoryStore {
         &self,
         group: PartitionId,
         chunk: usize,
-        begin: &mut dyn FnMut(&dyn Rows, Option<Bytes>) -> io::Result<Vec<RowRange>>,
+        begin: &mut ExportBegin<'_>,
         sink: &mut RowSink<'_>,
     ) -> io::Result<()> {
         let (rows, position) = {

@@ -233,7 +233,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let request = self.peers.identity().request(ReceiverStream::new(sent));
         let send = async move {
             let (fed, answer) = tokio::join!(feed, client.snapshot(request));
-            fed.map_err(|text| NetworkError::from_string(text))?;
+            fed.map_err(NetworkError::from_string)?;
             let answer = answer.map_err(|status| StreamingError::from(rpc_error(&status)))?;
             open(answer.get_ref()).map_err(|status| StreamingError::from(rpc_error(&status)))
         };

@@ -20,7 +20,9 @@ use rocksdb::{
 
 use super::log_writer::LogWriter;
 use super::rocks_rows::RocksRows;
-use super::store::{Done, LogStore, LogWrite, RowRange, RowSink, RowSource, StateStore, WithRows};
+use super::store::{
+    Done, ExportBegin, LogStore, LogWrite, RowRange, RowSink, RowSource, StateStore, WithRows,
+};
 use crate::rows::{RowWrite, Table};
 use crate::settings::StorageSettings;
 
@@ -215,11 +217,9 @@ impl StateStore for Rocks {
         let mut groups = Vec::new();
         rows.seek_to_first();
         while let Some(key) = rows.key() {
-            if let Some((group, [kind])) = key.split_first_chunk::<4>() {
-                if *kind == Kept::Position as u8 {
-                    groups.push(PartitionId::new(u32::from_be_bytes(*group)));
-                }
-            }
+            let position = key.split_first_chunk::<4>();
+            let position = position.filter(|(_, kind)| **kind == [Kept::Position as u8]);
+            groups.extend(position.map(|(g, _)| PartitionId::new(u32::from_be_bytes(*g))));
             rows.next();
         }
         rows.status().map_err(io::Error::other)?;
@@ -241,7 +241,7 @@ impl StateStore for Rocks {
         &self,
         group: PartitionId,
         chunk: usize,
-        begin: &mut dyn FnMut(&dyn crate::rows::Rows, Option<Bytes>) -> io::Result<Vec<RowRange>>,
+        begin: &mut ExportBegin<'_>,
         sink: &mut RowSink<'_>,
     ) -> io::Result<()> {
         let rows = RocksRows::now(&self.db);

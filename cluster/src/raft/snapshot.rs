@@ -69,12 +69,15 @@ pub(crate) enum SnapshotData {
     Staged(Staged),
 }
 
+/// Rows and the index of their range; `None` when all have come.
+pub(crate) type Exported = Option<(u32, Vec<Row>)>;
+
 /// Rows on their way to another replica.
 pub(crate) struct Export {
     /// The ranges that they are of.
     pub ranges: Vec<RowRange>,
     /// The rows, by index of their range; `None` when all have come.
-    pub rows: mpsc::Receiver<io::Result<Option<(u32, Vec<Row>)>>>,
+    pub rows: mpsc::Receiver<io::Result<Exported>>,
 }
 
 /// A complete, synced file of a snapshot.

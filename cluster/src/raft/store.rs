@@ -99,6 +99,8 @@ impl RowRange {
 
 /// What is done with the rows of one moment.
 pub type WithRows<'a> = dyn FnMut(&dyn Rows) -> io::Result<()> + 'a;
+/// Is told the rows and the encoded position of one moment, and answers which ranges to export.
+pub type ExportBegin<'a> = dyn FnMut(&dyn Rows, Option<Bytes>) -> io::Result<Vec<RowRange>> + 'a;
 /// Where exported rows go, in chunks of one range (by index) each.
 pub type RowSink<'a> = dyn FnMut(usize, Vec<Row>) -> ControlFlow<()> + 'a;
 /// Where imported rows come from; none at the end.
@@ -140,7 +142,7 @@ pub trait StateStore: Send + Sync + 'static {
         &self,
         group: PartitionId,
         chunk: usize,
-        begin: &mut dyn FnMut(&dyn Rows, Option<Bytes>) -> io::Result<Vec<RowRange>>,
+        begin: &mut ExportBegin<'_>,
         sink: &mut RowSink<'_>,
     ) -> io::Result<()>;
 

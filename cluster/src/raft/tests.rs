@@ -82,7 +82,7 @@ async fn memory_keeps_logs_and_state_as_openraft_needs_them() {
 }
 
 fn submit(store: &dyn LogStore, write: LogWrite) {
-    let (sender, done) = mpsc::channel();
+    let (sender, done) = mpsc::sync_channel(1);
     store.submit(
         GROUP,
         write,
@@ -129,7 +129,7 @@ fn what_was_done_is_there_after_the_database_is_opened_again() {
 fn writes_that_wait_together_share_a_sync() {
     let dir = TempDir::new().unwrap();
     let store = rocks(&dir);
-    let (sender, done) = mpsc::channel();
+    let (sender, done) = mpsc::sync_channel(100);
     let syncs = || {
         crate::metrics::metrics()
             .log_batch_writes
@@ -137,7 +137,7 @@ fn writes_that_wait_together_share_a_sync() {
     };
     let before = syncs();
     // The first callback holds the writer until all others are queued.
-    let (release, held) = mpsc::channel::<()>();
+    let (release, held) = mpsc::sync_channel::<()>(1);
     store.submit(
         GROUP,
         LogWrite::Append(vec![(0, Bytes::new())]),

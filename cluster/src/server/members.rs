@@ -41,7 +41,7 @@ fn step(wanted: &BTreeSet<u64>, voters: &BTreeSet<u64>, behind: &BTreeMap<u64, u
     let caught_up = |id: &&u64| behind.get(id).is_some_and(|behind| *behind < CAUGHT_UP);
     let ready: BTreeSet<u64> = missing.iter().filter(caught_up).copied().collect();
     // An even number of voters tolerates no more than one fewer: wait for the next.
-    let even = (voters.len() + ready.len()) % 2 == 0;
+    let even = (voters.len() + ready.len()).is_multiple_of(2);
     if ready.is_empty() || (even && ready.len() < missing.len() && ready.len() == 1) {
         return Step::None;
     }
