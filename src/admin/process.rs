@@ -82,7 +82,7 @@ mod tests {
                 .iter()
                 .find(|family| family.name() == name)
                 .unwrap();
-            family.get_metric()[0].get_gauge().value()
+            family.get_metric()[0].get_gauge().get_value()
         };
         assert!(value("process_resident_memory_bytes") > 1e6);
         assert!(

@@ -128,7 +128,9 @@ impl Admin {
     fn metrics(&self) -> Answer {
         let mut bytes = Vec::new();
         let encoder = TextEncoder::new();
-        if let Err(error) = encoder.encode(&self.registry.gather(), &mut bytes) {
+        let mut families = self.registry.gather();
+        families.extend(enfilade_cluster::metrics::registry().gather());
+        if let Err(error) = encoder.encode(&families, &mut bytes) {
             tracing::error!(%error, "metrics cannot be written");
             return failure(
                 StatusCode::INTERNAL_SERVER_ERROR,

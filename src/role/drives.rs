@@ -1,49 +1,38 @@
 //! The role `node`: drives, served to gateways and to other nodes.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use enfilade_cluster::api::MetadataClient;
-use enfilade_cluster::api::heartbeat::{DriveBeat, Heartbeat, ShardBeat};
-use enfilade_cluster::api::root::{RootCommand, RootReply};
 use enfilade_cluster::env::Env;
+use enfilade_gateway::Gateway;
 use enfilade_placement::units::ByteSize;
-use enfilade_placement::{
-    ClusterId, DriveId, DriveState, EnclosureId, Generation, Incarnation, RequestId,
-};
-use enfilade_storage_node::api::Nodes;
+use enfilade_placement::{ClusterId, DriveId, EnclosureId, Generation};
+use enfilade_storage_node::agent::{Agent, DriveSpec};
+use enfilade_storage_node::api::{Nodes, ShardClient};
+use enfilade_storage_node::client::remote::{RemoteNodes, Transport};
 use enfilade_storage_node::drive::file::FileDrive;
-use enfilade_storage_node::drive::superblock::{self, Superblock};
-use enfilade_storage_node::engine::Engine;
+use enfilade_storage_node::drive::superblock::Superblock;
 use enfilade_storage_node::host::Host;
+use enfilade_storage_node::server::http::HttpServer;
 use enfilade_storage_node::server::{Identity, StorageNode};
 use enfilade_storage_node::settings::Settings;
 use prometheus::Registry;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
+use crate::admin::commands::say;
 use crate::cli::DriveAddArgs;
 use crate::credentials::Token;
-use crate::os;
 use crate::role::meta::INCARNATION;
-use crate::settings::DriveConfig;
+use crate::settings::{DriveConfig, NodeConfig};
 
-/// A drive that a node is to serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DriveSpec {
-    pub(crate) folder: PathBuf,
-    pub(crate) id: DriveId,
-    pub(crate) slot: u32,
-    pub(crate) capacity: Option<ByteSize>,
-}
-
-/// A node that runs.
+/// A node that runs: its service, its agent, and its server when others are to reach it.
 pub(crate) struct Node {
     service: Arc<StorageNode>,
+    agent: Agent,
+    server: Option<HttpServer>,
     drives: usize,
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
 }
 
 /// What the drives of a process share, with their metrics entered.
@@ -58,7 +47,8 @@ pub(crate) fn host(env: &Env, registry: &Registry) -> Result<Host> {
     Ok(host)
 }
 
-pub(crate) fn identity(cluster: ClusterId, enclosure: EnclosureId) -> Identity {
+/// Who the node of an enclosure is.
+pub(crate) const fn identity(cluster: ClusterId, enclosure: EnclosureId) -> Identity {
     Identity {
         cluster,
         incarnation: INCARNATION,
@@ -66,184 +56,184 @@ pub(crate) fn identity(cluster: ClusterId, enclosure: EnclosureId) -> Identity {
     }
 }
 
+/// The drives that a configuration names.
 pub(crate) fn specs(drives: &[DriveConfig]) -> Vec<DriveSpec> {
-    (0..)
-        .zip(drives)
-        .map(|(slot, drive)| DriveSpec {
-            folder: drive.folder.clone(),
-            id: drive.uuid,
-            slot,
-            capacity: drive.capacity.map(|capacity| capacity.0),
-        })
-        .collect()
+    let spec = |(slot, drive): (u32, &DriveConfig)| {
+        let capacity = drive.capacity.map(|capacity| capacity.0);
+        DriveSpec::folder(drive.uuid, slot, drive.folder.clone(), capacity)
+    };
+    (0..).zip(drives).map(spec).collect()
 }
 
-/// Makes a drive of an empty folder; nothing when it is that drive already.
+/// Makes a drive of an empty folder; nothing when it is that drive of that cluster already.
 ///
 /// # Errors
-/// When the folder holds something else.
-pub(crate) fn format(
-    folder: &Path,
-    id: DriveId,
-    cluster: ClusterId,
-    incarnation: Incarnation,
-) -> Result<()> {
-    if let Ok((_, found)) = FileDrive::open(folder, id)
-        && found.cluster == cluster
-    {
+/// When the folder holds something else, or cannot be written.
+pub(crate) fn format(folder: &Path, drive: DriveId, cluster: ClusterId) -> Result<()> {
+    let what = || format!("formatting {} as a drive", folder.display());
+    if let Ok((_, found)) = FileDrive::open(folder, drive) {
+        ensure!(
+            found.cluster == cluster,
+            "{} is of another cluster",
+            folder.display()
+        );
         return Ok(());
     }
     let superblock = Superblock {
         revision: 1,
         cluster,
-        incarnation,
-        drive: id,
+        incarnation: INCARNATION,
+        drive,
         file_system: 0,
         generation: Generation::default(),
         pending: None,
     };
-    FileDrive::format(folder, &superblock)?;
+    FileDrive::format(folder, &superblock).with_context(what)?;
     Ok(())
 }
 
-pub(crate) fn total_space(folder: &Path) -> Option<u64> {
-    os::file_system_size(folder).ok()
-}
-
 impl Node {
-    pub(crate) fn start(
+    /// Attaches and serves drives, and returns when each is served or was found not to work. With
+    /// a socket it serves them to other processes, too.
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub(crate) async fn start(
         host: &Host,
         identity: Identity,
         metadata: &Arc<dyn MetadataClient>,
         drives: Vec<DriveSpec>,
-    ) -> Self {
+        remote: Option<(TcpListener, &Token)>,
+    ) -> Result<Self> {
         let service = StorageNode::new(host.clone(), identity, Arc::clone(metadata));
-        let stop = CancellationToken::new();
+        let server = match remote {
+            None => None,
+            Some((listener, token)) => {
+                let server = HttpServer::start(listener, Arc::clone(&service), &token.credential);
+                Some(server.context("serving fragments")?)
+            }
+        };
         let count = drives.len();
-        let task = tokio::spawn(serve(
-            host.clone(),
-            Arc::clone(&service),
-            Arc::clone(metadata),
-            drives,
-            stop.clone(),
-        ));
-        Self {
-            service,
-            drives: count,
-            stop,
-            task,
+        let mut agent = Agent::start(Arc::clone(&service), Arc::clone(metadata), drives);
+        agent.ready().await;
+        for (drive, condition) in agent.conditions() {
+            if let Some(reason) = condition.reason {
+                tracing::error!(%drive, state = ?condition.state, reason, "a drive is not served");
+            }
         }
+        Ok(Self {
+            service,
+            agent,
+            server,
+            drives: count,
+        })
     }
 
+    /// The service itself.
     pub(crate) fn service(&self) -> &Arc<StorageNode> {
         &self.service
     }
 
+    /// The drives that it was told to serve.
     pub(crate) fn drive_count(&self) -> usize {
         self.drives
     }
 
+    /// Takes no more requests, and lets go of the drives.
     pub(crate) async fn stop(self) {
-        self.stop.cancel();
-        let _ = self.task.await;
-        for engine in self.service.engines() {
-            let _ = engine.close().await;
+        if let Some(server) = self.server {
+            server.shutdown().await;
         }
+        self.agent.shutdown().await;
     }
 }
 
-async fn serve(
-    host: Host,
-    node: Arc<StorageNode>,
-    metadata: Arc<dyn MetadataClient>,
-    drives: Vec<DriveSpec>,
-    stop: CancellationToken,
-) {
-    for spec in &drives {
-        if let Err(error) = attach(&host, &node, metadata.as_ref(), spec).await {
-            tracing::error!(drive = %spec.id, error = format!("{error:#}"), "no drive");
-        }
-    }
-    loop {
-        let beat = beat(&node);
-        if let Err(error) = metadata.heartbeat(beat).await {
-            tracing::warn!(%error, "heartbeat");
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
-        }
+/// Nodes in other processes, found through the view of a gateway, which is made of them: they are
+/// told of it afterwards.
+#[derive(Default)]
+pub(crate) struct DistantNodes(OnceLock<RemoteNodes>);
+
+impl DistantNodes {
+    /// Makes nodes reachable at the addresses that a gateway's view holds.
+    ///
+    /// # Errors
+    /// When the credential cannot be sent.
+    pub(crate) fn follow(&self, gateway: &Gateway, token: &Token) -> Result<()> {
+        let transport = Transport::new(&token.credential, &Settings::default());
+        let transport = transport.context("the token's credential")?;
+        let _ = self
+            .0
+            .set(RemoteNodes::new(transport, gateway.view().changes()));
+        Ok(())
     }
 }
 
-async fn attach(
-    host: &Host,
-    node: &StorageNode,
-    metadata: &dyn MetadataClient,
-    spec: &DriveSpec,
-) -> Result<()> {
-    let (drive, mut block) = FileDrive::open(&spec.folder, spec.id)?;
-    let command = RootCommand::AttachDrive {
-        drive: spec.id,
-        enclosure: node.identity().enclosure,
-        slot: spec.slot,
-        capacity: spec.capacity.map_or(1 << 40, |size| size.get()),
-        generation: block.generation,
-    };
-    let request = RequestId::new(u128::from(Env::real().random.next_u64()));
-    let generation = match metadata.root(request, command).await?? {
-        RootReply::Attached(generation) => generation,
-        other => bail!("{other:?}"),
-    };
-    block.generation = generation;
-    block.revision += 1;
-    superblock::store(&drive, &block)?;
-    let (host, capacity, id) = (host.clone(), spec.capacity.map(|size| size.get()), spec.id);
-    let open = move || Engine::open(&host, Arc::new(drive), id, capacity);
-    let engine = tokio::task::spawn_blocking(open).await??;
-    node.serve(engine, generation);
-    Ok(())
-}
-
-fn beat(node: &StorageNode) -> Heartbeat {
-    let identity = node.identity();
-    let engines = node.engines();
-    Heartbeat {
-        cluster: identity.cluster,
-        incarnation: identity.incarnation,
-        enclosure: identity.enclosure,
-        drives: engines
-            .iter()
-            .map(|engine| DriveBeat {
-                drive: engine.id(),
-                state: DriveState::Healthy,
-                capacity: 1 << 40,
-                used: 0,
-            })
-            .collect(),
-        shards: Vec::<ShardBeat>::new(),
+impl Nodes for DistantNodes {
+    fn node(&self, enclosure: EnclosureId) -> Option<Arc<dyn ShardClient>> {
+        self.0.get()?.node(enclosure)
     }
 }
 
-/// The fragments of a node, served to other processes.
-pub(crate) struct ShardServer;
-
-impl ShardServer {
-    pub(crate) fn start(_: &Node, _: TcpListener, _: &Token) -> Result<Self> {
-        bail!("not yet")
+/// `enfilade drive add`: formats an empty folder for the cluster of a configuration, and says what
+/// to enter there.
+///
+/// # Errors
+/// When the folder is not empty, or the configuration or its token cannot be read.
+pub(crate) fn add(args: &DriveAddArgs) -> Result<()> {
+    let config = NodeConfig::load(&args.config)?;
+    let token = config.read_token()?;
+    let drive = DriveId::new(Env::real().random.next_u128());
+    format(&args.folder, drive, token.cluster)?;
+    let folder = std::path::absolute(&args.folder).unwrap_or_else(|_| args.folder.clone());
+    let folder = folder.display().to_string();
+    if args.json {
+        let made = serde_json::json!({ "drive": drive.to_string(), "folder": folder });
+        return say(&format!("{}\n", serde_json::to_string_pretty(&made)?));
     }
-
-    pub(crate) async fn stop(self) {}
+    say(&format!(
+        "enter into drives of [node]:\n{{ folder = \"{folder}\", uuid = \"{drive}\" }}\n"
+    ))
 }
 
-pub(crate) fn remote_nodes(
-    _: &Token,
-    _: &Arc<dyn MetadataClient>,
-    _: &Env,
-) -> Result<Arc<dyn Nodes>> {
-    bail!("not yet")
+/// A drive of an embedded cluster, as its node opens it.
+pub(crate) struct EmbeddedDrive {
+    /// Its place in the enclosure.
+    pub(crate) slot: u32,
+    /// Its folder.
+    pub(crate) folder: PathBuf,
+    /// Its UUID.
+    pub(crate) id: DriveId,
+    /// What it may hold.
+    pub(crate) capacity: Option<ByteSize>,
 }
 
-pub(crate) fn add(_: &DriveAddArgs) -> Result<()> {
-    bail!("not yet")
+impl EmbeddedDrive {
+    /// What its node is told.
+    pub(crate) fn spec(self) -> DriveSpec {
+        DriveSpec::folder(self.id, self.slot, self.folder, self.capacity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_formatted_once_and_never_over_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("drive");
+        let (drive, cluster) = (DriveId::new(1), ClusterId::new(1));
+        format(&path, drive, cluster).unwrap();
+        format(&path, drive, cluster).unwrap();
+        assert!(format(&path, drive, ClusterId::new(2)).is_err());
+        assert!(format(&path, DriveId::new(2), cluster).is_err());
+        let (_, superblock) = FileDrive::open(&path, drive).unwrap();
+        assert_eq!(
+            (superblock.cluster, superblock.incarnation),
+            (cluster, INCARNATION)
+        );
+        std::fs::write(folder.path().join("photo"), b"mine").unwrap();
+        let error = format(folder.path(), drive, cluster).unwrap_err();
+        assert!(format!("{error:#}").contains("formatting"), "{error:#}");
+    }
 }

@@ -24,7 +24,7 @@ use crate::cli::NodeArgs;
 use crate::credentials::{RootCredentials, Token};
 use crate::files::{self, Secrecy};
 use crate::os;
-use crate::role::drives::{self, Node};
+use crate::role::drives::{self, DistantNodes, Node};
 use crate::role::gateway::{self, S3Server};
 use crate::role::meta::{self, Begin, Meta};
 use crate::settings::NodeConfig;
@@ -94,7 +94,7 @@ struct Process {
     admin: Arc<Admin>,
     metadata: Arc<dyn MetadataClient>,
     meta: Option<Meta>,
-    node: Option<(Node, drives::ShardServer)>,
+    node: Option<Node>,
     shard_socket: Option<TcpListener>,
     s3_socket: Option<TcpListener>,
     s3: Option<S3Server>,
@@ -171,7 +171,7 @@ impl Process {
                 self.identity.enclosure = Some(id);
                 self.identity.write(&self.config.folder)?;
             }
-            self.start_node(id)?;
+            self.start_node(id).await?;
         }
         self.start_gateway().await?;
         let _ = self.admin.ready.set(());
@@ -182,16 +182,15 @@ impl Process {
         Ok(())
     }
 
-    fn start_node(&mut self, id: EnclosureId) -> Result<()> {
+    async fn start_node(&mut self, id: EnclosureId) -> Result<()> {
         let (Some(node), Some(socket)) = (&self.config.node, self.shard_socket.take()) else {
             return Ok(());
         };
         let host = drives::host(&self.env, &self.admin.registry)?;
         let identity = drives::identity(self.token.cluster, id);
         let specs = drives::specs(&node.drives);
-        let node = Node::start(&host, identity, &self.metadata, specs);
-        let server = drives::ShardServer::start(&node, socket, &self.token)?;
-        self.node = Some((node, server));
+        let remote = Some((socket, &self.token));
+        self.node = Some(Node::start(&host, identity, &self.metadata, specs, remote).await?);
         Ok(())
     }
 
@@ -199,15 +198,16 @@ impl Process {
         let (Some(config), Some(socket)) = (&self.config.gateway, self.s3_socket.take()) else {
             return Ok(());
         };
-        let nodes = drives::remote_nodes(&self.token, &self.metadata, &self.env)?;
+        let nodes = Arc::new(DistantNodes::default());
         let gateway = gateway::build(
             &self.credentials,
             config.domain.as_ref(),
             self.env.clone(),
             Arc::clone(&self.metadata),
-            nodes,
+            Arc::clone(&nodes) as _,
             &self.admin.registry,
         )?;
+        nodes.follow(&gateway, &self.token)?;
         self.s3 = Some(S3Server::start(gateway, socket));
         Ok(())
     }
@@ -247,8 +247,7 @@ impl Process {
         if let Some(s3) = self.s3 {
             s3.stop().await;
         }
-        if let Some((node, server)) = self.node {
-            server.stop().await;
+        if let Some(node) = self.node {
             node.stop().await;
         }
         if let Some(meta) = self.meta {

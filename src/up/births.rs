@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
 use enfilade_cluster::api::MetadataClient;
-use enfilade_cluster::api::root::{Addresses, RootCommand};
+use enfilade_cluster::api::root::{Addresses, RootCommand, RootReply};
 use enfilade_cluster::env::Env;
 use enfilade_placement::units::ByteSize;
-use enfilade_placement::{EnclosureId, RequestId};
+use enfilade_placement::{ChainId, DriveId, EnclosureId, RequestId};
 
 use crate::credentials::Token;
 use crate::files;
 use crate::os;
-use crate::role::drives::{self, DriveSpec};
-use crate::role::meta::{INCARNATION, OPEN_VOLUMES};
+use crate::role::drives::{self, EmbeddedDrive};
 use crate::up::description::{Description, Member};
 use crate::up::layout::Layout;
 use crate::up::run_file::{ProcessState, RunEnclosure, RunFile};
@@ -53,7 +52,7 @@ impl Ground {
         files::make_folder(&self.layout.enclosure(member.id).join("drives"))?;
         for (slot, drive) in member.drives.iter().enumerate() {
             let folder = self.layout.drive(member.id, slot);
-            drives::format(&folder, *drive, self.token.cluster, INCARNATION)?;
+            drives::format(&folder, *drive, self.token.cluster)?;
         }
         Ok(())
     }
@@ -83,9 +82,9 @@ impl Ground {
     }
 
     /// The drives of an enclosure, as its node opens them.
-    pub(crate) fn drives(&self, member: &Member) -> Vec<DriveSpec> {
+    pub(crate) fn drives(&self, member: &Member) -> Vec<EmbeddedDrive> {
         let capacity = self.capacity();
-        let spec = |(slot, id): (usize, &enfilade_placement::DriveId)| DriveSpec {
+        let spec = |(slot, id): (usize, &DriveId)| EmbeddedDrive {
             folder: self.layout.drive(member.id, slot),
             id: *id,
             slot: u32::try_from(slot).unwrap_or(u32::MAX),
@@ -96,7 +95,7 @@ impl Ground {
 
     /// The share that each drive has of the file system that holds them all.
     fn capacity(&self) -> Option<ByteSize> {
-        let total = drives::total_space(self.layout.root())?;
+        let total = os::file_system_size(self.layout.root()).ok()?;
         let count = self.description.drive_count().max(1) as u64;
         Some(ByteSize::bytes(total / count))
     }
@@ -161,7 +160,7 @@ impl Ground {
         let known = 1..=self.description.chains + 1;
         let chain = match chain {
             None => self.description.shortest_chain(),
-            Some(chain) if known.contains(&chain) => enfilade_placement::ChainId::new(chain),
+            Some(chain) if known.contains(&chain) => ChainId::new(chain),
             Some(chain) => bail!(
                 "there is no chain {chain}; {} would be a new one",
                 known.end()
@@ -187,11 +186,6 @@ impl Ground {
     }
 }
 
-/// How a new cluster is born, whoever holds its replicas.
-pub(crate) const fn open_volumes() -> u32 {
-    OPEN_VOLUMES
-}
-
 /// Enters an enclosure, or its new addresses.
 ///
 /// # Errors
@@ -200,7 +194,7 @@ pub(crate) async fn join(
     metadata: &dyn MetadataClient,
     env: &Env,
     id: Option<EnclosureId>,
-    chain: enfilade_placement::ChainId,
+    chain: ChainId,
     addresses: Addresses,
 ) -> Result<EnclosureId> {
     let request = RequestId::new(env.random.next_u128());
@@ -214,7 +208,7 @@ pub(crate) async fn join(
         .await
         .context("joining the cluster")?;
     match outcome.context("joining the cluster")? {
-        enfilade_cluster::api::root::RootReply::Enclosure(id) => Ok(id),
+        RootReply::Enclosure(id) => Ok(id),
         other => bail!("joining the cluster was answered with {other:?}"),
     }
 }

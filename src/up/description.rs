@@ -215,11 +215,6 @@ impl Description {
         Ok(())
     }
 
-    /// The enclosure of an id.
-    pub(crate) fn member(&self, id: EnclosureId) -> Option<&Member> {
-        self.members.iter().find(|member| member.id == id)
-    }
-
     /// All drives.
     pub(crate) fn drive_count(&self) -> usize {
         self.members.iter().map(|member| member.drives.len()).sum()

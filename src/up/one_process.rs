@@ -17,11 +17,11 @@ use enfilade_storage_node::host::Host;
 use crate::admin::{ActError, Enclosures, model};
 use crate::credentials::RootCredentials;
 use crate::files;
-use crate::role::drives::{self, Node};
+use crate::role::drives::{self, EmbeddedDrive, Node};
 use crate::role::gateway;
-use crate::role::meta::{self, Meta};
+use crate::role::meta::{self, Meta, OPEN_VOLUMES};
 use crate::up::Basis;
-use crate::up::births::{Ground, VOLUME_TARGET, join, open_volumes};
+use crate::up::births::{Ground, VOLUME_TARGET, join};
 use crate::up::description::Member;
 use crate::up::run_file::{ProcessState, RunEnclosure};
 
@@ -80,9 +80,13 @@ impl OneProcess {
     async fn begin(&self, basis: &Basis, credentials: &RootCredentials) -> Result<Gateway> {
         let mut ground = self.ground.lock().await;
         ground.format_new()?;
-        for member in ground.description.members.clone() {
-            self.start_node(&ground, &member).await?;
+        // One after another, so that their places in the chains follow their ids.
+        for member in &ground.description.members {
+            self.join(&ground, member).await?;
         }
+        let members = ground.description.members.iter();
+        let starts = members.map(|member| self.start_node(&ground, member));
+        futures::future::try_join_all(starts).await?;
         ground.all_joined()?;
         let gateway = gateway::build(
             credentials,
@@ -97,17 +101,28 @@ impl OneProcess {
         Ok(gateway)
     }
 
-    /// Enters an enclosure and serves its drives.
-    async fn start_node(&self, ground: &Ground, member: &Member) -> Result<()> {
-        let (id, chain) = (member.id, member.chain);
-        let metadata = self.metadata.as_ref();
+    /// Enters an enclosure.
+    async fn join(&self, ground: &Ground, member: &Member) -> Result<()> {
+        let (id, chain) = (Some(member.id), member.chain);
         let addresses = Addresses {
             admin: ground.admin.to_string(),
             ..Addresses::default()
         };
-        join(metadata, &self.env, Some(id), chain, addresses).await?;
+        join(self.metadata.as_ref(), &self.env, id, chain, addresses)
+            .await
+            .map(drop)
+    }
+
+    /// Serves the drives of an enclosure that has joined.
+    async fn start_node(&self, ground: &Ground, member: &Member) -> Result<()> {
+        let id = member.id;
         let identity = drives::identity(ground.token.cluster, id);
-        let node = Node::start(&self.host, identity, &self.metadata, ground.drives(member));
+        let specs = ground
+            .drives(member)
+            .into_iter()
+            .map(EmbeddedDrive::spec)
+            .collect();
+        let node = Node::start(&self.host, identity, &self.metadata, specs, None).await?;
         self.local.insert(node.service());
         lock(&self.nodes).insert(id, node);
         Ok(())
@@ -145,6 +160,7 @@ impl OneProcess {
     async fn grow(&self, new: &model::AddEnclosure) -> Result<model::Acted> {
         let mut ground = self.ground.lock().await;
         let member = ground.describe_new(new.drives, new.chain, &self.env)?;
+        self.join(&ground, &member).await?;
         self.start_node(&ground, &member).await?;
         ground.all_joined()?;
         write_run_file(&ground)?;
@@ -172,7 +188,7 @@ async fn start_meta(env: &Env, ground: &Ground) -> Result<Meta> {
             cluster: ground.token.cluster,
             profile: ground.description.profile,
             volume_target: VOLUME_TARGET.get(),
-            open_volumes: open_volumes(),
+            open_volumes: OPEN_VOLUMES,
             replicas: vec![META],
         };
         let born = started.service().bootstrap(birth, &BTreeMap::new()).await;

@@ -14,14 +14,14 @@ use enfilade_gateway::Gateway;
 use crate::admin::{ActError, Enclosures, model};
 use crate::credentials::RootCredentials;
 use crate::files::{self, Secrecy};
-use crate::role::drives;
+use crate::role::drives::DistantNodes;
 use crate::role::gateway;
-use crate::role::meta;
+use crate::role::meta::{self, OPEN_VOLUMES};
 use crate::settings::{
     Capacity, DriveConfig, DrivesConfig, Listen, MetaAddress, MetaConfig, NodeConfig, Role,
 };
 use crate::up::Basis;
-use crate::up::births::{Ground, VOLUME_TARGET, open_volumes};
+use crate::up::births::{Ground, VOLUME_TARGET};
 use crate::up::children::{Children, Stop};
 use crate::up::description::Member;
 use crate::up::ports;
@@ -109,15 +109,16 @@ impl Processes {
             }
         }
         ground.all_joined()?;
-        let nodes = drives::remote_nodes(&ground.token, &metadata, &self.env)?;
+        let nodes = Arc::new(DistantNodes::default());
         let gateway = gateway::build(
             credentials,
             basis.args.domain.as_ref(),
             self.env.clone(),
             metadata,
-            nodes,
+            Arc::clone(&nodes) as _,
             &basis.admin.registry,
         )?;
+        nodes.follow(&gateway, &ground.token)?;
         gateway::wait_ready(&gateway).await?;
         Ok(gateway)
     }
@@ -142,7 +143,7 @@ impl Processes {
         let birth = model::Birth {
             profile: ground.description.profile.to_string(),
             volume_target: VOLUME_TARGET.get(),
-            open_volumes: open_volumes(),
+            open_volumes: OPEN_VOLUMES,
             replicas: replicas(configs).into_iter().map(founder).collect(),
         };
         let born = self
