@@ -33,27 +33,41 @@ const SIGNING: [&str; 8] = [
 /// - `NotImplemented` for POST of forms.
 pub(crate) fn admit(parts: &mut Parts) -> S3Result<()> {
     let query = query_pairs(parts.uri.query().unwrap_or_default());
-    let named = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+    let named = |name: &str| {
+        query
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+    };
     let authorization = parts.headers.get(AUTHORIZATION);
-    let authorization = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let authorization = authorization
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     if authorization.starts_with("AWS ") || named("Signature").is_some() {
         let text = "The authorization mechanism you have provided is not supported. Please use \
                     AWS4-HMAC-SHA256";
         return Err(errors::invalid_request(text));
     }
-    let token = query.iter().any(|(key, _)| key.eq_ignore_ascii_case("x-amz-security-token"));
+    let token = query
+        .iter()
+        .any(|(key, _)| key.eq_ignore_ascii_case("x-amz-security-token"));
     if token || parts.headers.contains_key("x-amz-security-token") {
         let text = "The provided token is malformed or otherwise invalid";
         return Err(errors::error(S3ErrorCode::InvalidToken, text));
     }
-    let form = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let form = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     if parts.method == Method::POST
         && form.is_some_and(|form| form.trim_start().starts_with("multipart/form-data"))
     {
         return Err(errors::not_implemented("a POST of a form"));
     }
     let signed = match named("X-Amz-Signature") {
-        Some(_) => named("X-Amz-SignedHeaders").map(String::as_str).unwrap_or_default(),
+        Some(_) => named("X-Amz-SignedHeaders")
+            .map(String::as_str)
+            .unwrap_or_default(),
         None => signed_headers(authorization),
     };
     // Without a signature the request is refused later, for that.
@@ -65,7 +79,10 @@ pub(crate) fn admit(parts: &mut Parts) -> S3Result<()> {
 
 fn signed_headers(authorization: &str) -> &str {
     let fields = authorization.split([',', ' ']);
-    fields.filter_map(|field| field.trim().strip_prefix("SignedHeaders=")).next().unwrap_or_default()
+    fields
+        .filter_map(|field| field.trim().strip_prefix("SignedHeaders="))
+        .next()
+        .unwrap_or_default()
 }
 
 fn all_signed(parts: &Parts, signed: &str) -> S3Result<()> {
@@ -73,7 +90,10 @@ fn all_signed(parts: &Parts, signed: &str) -> S3Result<()> {
     for name in parts.headers.keys().map(HeaderName::as_str) {
         if name.starts_with("x-amz-") && !OF_SIGNATURE.contains(&name) && !is_signed(name) {
             let text = "There were headers present in the request which were not signed";
-            return Err(errors::error(S3ErrorCode::AccessDenied, format!("{text}: {name}")));
+            return Err(errors::error(
+                S3ErrorCode::AccessDenied,
+                format!("{text}: {name}"),
+            ));
         }
     }
     Ok(())
@@ -88,7 +108,11 @@ fn hoist(parts: &mut Parts, query: &[(String, String)]) -> S3Result<()> {
         let malformed = || errors::invalid_argument(format!("invalid query parameter: {name}"));
         let header = HeaderName::try_from(&name).map_err(|_| malformed())?;
         let value = HeaderValue::try_from(value).map_err(|_| malformed())?;
-        if parts.headers.get(&header).is_some_and(|other| *other != value) {
+        if parts
+            .headers
+            .get(&header)
+            .is_some_and(|other| *other != value)
+        {
             return Err(malformed());
         }
         parts.headers.insert(header, value);
@@ -178,7 +202,10 @@ mod tests {
     fn old_signatures_sessions_and_forms_are_refused() {
         let old = [("authorization", "AWS key:signature")];
         assert_eq!(refused("/b/k", &old), S3ErrorCode::InvalidRequest);
-        assert_eq!(refused("/b/k?AWSAccessKeyId=a&Signature=b", &[]), S3ErrorCode::InvalidRequest);
+        assert_eq!(
+            refused("/b/k?AWSAccessKeyId=a&Signature=b", &[]),
+            S3ErrorCode::InvalidRequest
+        );
         let session = [("x-amz-security-token", "t")];
         assert_eq!(refused("/b/k", &session), S3ErrorCode::InvalidToken);
         let uri = format!("{PRESIGNED}&X-Amz-Security-Token=t");

@@ -25,12 +25,18 @@ pub(crate) struct Guard;
 impl S3Access for Guard {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let name = cx.s3_op().name();
-        let known = OPERATIONS.iter().find(|operation| operation.0 == name).copied();
+        let known = OPERATIONS
+            .iter()
+            .find(|operation| operation.0 == name)
+            .copied();
         if let (Some(known), Some(slot)) = (known, cx.extensions_mut().get::<OperationName>()) {
             slot.0.get_or_init(|| known.0);
         }
         if cx.credentials().is_none() {
-            return Err(errors::error(S3ErrorCode::AccessDenied, "A signature is required"));
+            return Err(errors::error(
+                S3ErrorCode::AccessDenied,
+                "A signature is required",
+            ));
         }
         let Some((_, parameters)) = known else {
             return Err(errors::not_implemented(cx.s3_op().name()));
@@ -81,7 +87,15 @@ pub(crate) const OPERATIONS: [(&str, &[&str]); 23] = [
     ("GetObjectTagging", &["tagging", "versionId"]),
     ("HeadBucket", &[]),
     ("HeadObject", READING),
-    ("ListBuckets", &["bucket-region", "continuation-token", "max-buckets", "prefix"]),
+    (
+        "ListBuckets",
+        &[
+            "bucket-region",
+            "continuation-token",
+            "max-buckets",
+            "prefix",
+        ],
+    ),
     (
         "ListMultipartUploads",
         &[
@@ -96,7 +110,10 @@ pub(crate) const OPERATIONS: [(&str, &[&str]); 23] = [
     ),
     ("ListObjects", LISTING),
     ("ListObjectsV2", LISTING),
-    ("ListParts", &["max-parts", "part-number-marker", "uploadId"]),
+    (
+        "ListParts",
+        &["max-parts", "part-number-marker", "uploadId"],
+    ),
     ("PutObject", &[]),
     ("UploadPart", &["partNumber", "uploadId"]),
     ("UploadPartCopy", &["partNumber", "uploadId"]),
@@ -107,7 +124,9 @@ fn check_query(known: &[&str], query: &str) -> S3Result<()> {
         // `x-id` names the operation; `x-amz-*` is looked at as a header.
         let extra = name.starts_with("x-") || name.starts_with("X-");
         if !extra && !known.contains(&name.as_str()) {
-            return Err(errors::not_implemented(format!("the query parameter {name}")));
+            return Err(errors::not_implemented(format!(
+                "the query parameter {name}"
+            )));
         }
     }
     Ok(())
@@ -151,7 +170,10 @@ const VALUES: [(&str, &[&str]); 4] = [
     ("x-amz-acl", &["private", "bucket-owner-full-control"]),
     ("x-amz-bucket-object-lock-enabled", &["false", "False"]),
     ("x-amz-bypass-governance-retention", &["false", "False"]),
-    ("x-amz-server-side-encryption-bucket-key-enabled", &["false", "False"]),
+    (
+        "x-amz-server-side-encryption-bucket-key-enabled",
+        &["false", "False"],
+    ),
 ];
 
 fn check_headers(headers: &HeaderMap) -> S3Result<()> {
@@ -160,8 +182,14 @@ fn check_headers(headers: &HeaderMap) -> S3Result<()> {
             continue;
         }
         let plain = HEADERS.contains(&name)
-            || checksum::ALGORITHMS.iter().any(|algorithm| algorithm.1 == name);
-        let values = VALUES.iter().find(|row| row.0 == name).map(|row| row.1).unwrap_or_default();
+            || checksum::ALGORITHMS
+                .iter()
+                .any(|algorithm| algorithm.1 == name);
+        let values = VALUES
+            .iter()
+            .find(|row| row.0 == name)
+            .map(|row| row.1)
+            .unwrap_or_default();
         let allowed = |value: &http::HeaderValue| values.iter().any(|one| value == one);
         if !plain && !headers.get_all(name).iter().all(allowed) {
             return Err(errors::not_implemented(format!("the header {name}")));
@@ -175,7 +203,10 @@ mod tests {
     use super::*;
 
     fn passes(name: &'static str, value: &'static str) -> bool {
-        let header = (HeaderName::from_static(name), http::HeaderValue::from_static(value));
+        let header = (
+            HeaderName::from_static(name),
+            http::HeaderValue::from_static(value),
+        );
         check_headers(&HeaderMap::from_iter([header])).is_ok()
     }
 
@@ -184,7 +215,10 @@ mod tests {
         for (name, value) in [
             ("x-amz-server-side-encryption", "AES256"),
             ("x-amz-server-side-encryption-customer-key", "AAAA"),
-            ("x-amz-copy-source-server-side-encryption-customer-key", "AAAA"),
+            (
+                "x-amz-copy-source-server-side-encryption-customer-key",
+                "AAAA",
+            ),
             ("x-amz-object-lock-mode", "COMPLIANCE"),
             ("x-amz-object-lock-legal-hold", "ON"),
             ("x-amz-acl", "public-read"),

@@ -23,7 +23,10 @@ pub(crate) struct RootUser {
 
 impl RootUser {
     pub(crate) fn new(access_key: &str, secret_key: &str) -> Self {
-        Self { access_key: access_key.to_owned(), secret_key: SecretKey::from(secret_key) }
+        Self {
+            access_key: access_key.to_owned(),
+            secret_key: SecretKey::from(secret_key),
+        }
     }
 }
 

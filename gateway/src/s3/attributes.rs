@@ -37,14 +37,19 @@ const METADATA_MAX: usize = 2048;
 /// class that is not offered.
 pub(crate) fn of_request(headers: &HeaderMap, metadata: Option<Metadata>) -> S3Result<Attributes> {
     let metadata: BTreeMap<String, String> = metadata.unwrap_or_default().into_iter().collect();
-    let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes: usize = metadata
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     if bytes > METADATA_MAX {
         let text = "Your metadata headers exceed the maximum allowed metadata size";
         return Err(errors::error(S3ErrorCode::MetadataTooLarge, text));
     }
     let mut kept = BTreeMap::new();
     for name in KEPT {
-        let Some(value) = headers.get(name) else { continue };
+        let Some(value) = headers.get(name) else {
+            continue;
+        };
         let malformed = || errors::invalid_argument(format!("the header {name} is not text"));
         let value = std::str::from_utf8(value.as_bytes()).map_err(|_| malformed())?;
         let value = match name {
@@ -56,7 +61,11 @@ pub(crate) fn of_request(headers: &HeaderMap, metadata: Option<Metadata>) -> S3R
         }
     }
     storage_class(headers)?;
-    Ok(Attributes { headers: kept, metadata, ..Attributes::default() })
+    Ok(Attributes {
+        headers: kept,
+        metadata,
+        ..Attributes::default()
+    })
 }
 
 /// `aws-chunked` is the framing of the request, not of the object.
@@ -69,9 +78,14 @@ fn without_chunking(value: &str) -> String {
 }
 
 fn storage_class(headers: &HeaderMap) -> S3Result<()> {
-    match headers.get("x-amz-storage-class").map(|value| value.as_bytes()) {
+    match headers
+        .get("x-amz-storage-class")
+        .map(|value| value.as_bytes())
+    {
         None | Some(b"STANDARD") => Ok(()),
-        Some(_) => Err(errors::not_implemented("a storage class other than STANDARD")),
+        Some(_) => Err(errors::not_implemented(
+            "a storage class other than STANDARD",
+        )),
     }
 }
 
@@ -147,7 +161,9 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter();
-        pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]

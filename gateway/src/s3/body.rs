@@ -64,7 +64,15 @@ impl Incoming {
         let blob = blob.unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
         let began = env.clock.now();
         let (env, fault) = (env.clone(), fault.clone());
-        Self { blob, left: len, ended: false, env, times, began, fault }
+        Self {
+            blob,
+            left: len,
+            ended: false,
+            env,
+            times,
+            began,
+            fault,
+        }
     }
 
     /// The body as the data path takes it.
@@ -76,10 +84,9 @@ impl Incoming {
             match self.next().await {
                 None => return Ok(stream::empty().boxed()),
                 Some(Err(error)) => return Err(error),
-                Some(Ok(_)) => return Err(self.broken(errors::error(
-                    S3ErrorCode::IncompleteBody,
-                    LONGER,
-                ))),
+                Some(Ok(_)) => {
+                    return Err(self.broken(errors::error(S3ErrorCode::IncompleteBody, LONGER)));
+                }
             }
         }
         let pieces = stream::unfold(self, |mut body| async move {
@@ -146,7 +153,11 @@ impl Incoming {
         let text = error.message().unwrap_or_default().to_owned();
         let mismatch = error.code() != &S3ErrorCode::IncompleteBody;
         self.fault.set(error);
-        if mismatch { BodyError::Mismatch(text) } else { BodyError::Incomplete(text) }
+        if mismatch {
+            BodyError::Mismatch(text)
+        } else {
+            BodyError::Incomplete(text)
+        }
     }
 }
 
@@ -181,7 +192,10 @@ fn classify(error: &StdError) -> S3Error {
 
 /// An object's bytes on their way to a client: exactly `len` of them, or a broken connection.
 pub(crate) fn outgoing(bytes: ReadStream, len: u64) -> StreamingBlob {
-    StreamingBlob::new(Outgoing { bytes: Mutex::new(bytes), left: len })
+    StreamingBlob::new(Outgoing {
+        bytes: Mutex::new(bytes),
+        left: len,
+    })
 }
 
 struct Outgoing {
@@ -238,10 +252,15 @@ mod tests {
     use super::*;
     use crate::path::types::WriteError;
 
-    const TIMES: BodyTimes =
-        BodyTimes { idle: Duration::from_millis(20), whole: Duration::from_secs(60) };
+    const TIMES: BodyTimes = BodyTimes {
+        idle: Duration::from_millis(20),
+        whole: Duration::from_secs(60),
+    };
 
-    async fn read(pieces: Vec<Result<&'static str, &'static str>>, len: u64) -> Result<String, S3Error> {
+    async fn read(
+        pieces: Vec<Result<&'static str, &'static str>>,
+        len: u64,
+    ) -> Result<String, S3Error> {
         let pieces = pieces.into_iter().map(|piece| match piece {
             Ok(text) => Ok(Bytes::from_static(text.as_bytes())),
             Err(text) => Err(std::io::Error::other(text)),
@@ -260,15 +279,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_the_announced_length_passes() {
-        assert_eq!(read(vec![Ok("ab"), Ok(""), Ok("c")], 3).await.unwrap(), "abc");
+        assert_eq!(
+            read(vec![Ok("ab"), Ok(""), Ok("c")], 3).await.unwrap(),
+            "abc"
+        );
         assert_eq!(read(vec![], 0).await.unwrap(), "");
     }
 
     #[tokio::test]
     async fn a_shorter_or_longer_body_is_incomplete() {
-        for (pieces, len) in
-            [(vec![Ok("ab")], 3), (vec![], 1), (vec![Ok("ab")], 1), (vec![Ok("a"), Ok("b")], 1), (vec![Ok("a")], 0)]
-        {
+        for (pieces, len) in [
+            (vec![Ok("ab")], 3),
+            (vec![], 1),
+            (vec![Ok("ab")], 1),
+            (vec![Ok("a"), Ok("b")], 1),
+            (vec![Ok("a")], 0),
+        ] {
             let error = read(pieces, len).await.unwrap_err();
             assert_eq!(error.code(), &S3ErrorCode::IncompleteBody);
         }
@@ -277,9 +303,18 @@ mod tests {
     #[tokio::test]
     async fn what_s3s_finds_wrong_at_the_very_end_is_told_before_the_last_piece() {
         for (text, code) in [
-            ("AwsChunkedStreamError: SignatureMismatch", S3ErrorCode::SignatureDoesNotMatch),
-            ("UploadStreamError: Sha256Mismatch", "XAmzContentSHA256Mismatch".parse().unwrap()),
-            ("AwsChunkedStreamError: FormatError", S3ErrorCode::InvalidRequest),
+            (
+                "AwsChunkedStreamError: SignatureMismatch",
+                S3ErrorCode::SignatureDoesNotMatch,
+            ),
+            (
+                "UploadStreamError: Sha256Mismatch",
+                "XAmzContentSHA256Mismatch".parse().unwrap(),
+            ),
+            (
+                "AwsChunkedStreamError: FormatError",
+                S3ErrorCode::InvalidRequest,
+            ),
             ("connection reset", S3ErrorCode::IncompleteBody),
         ] {
             let error = read(vec![Ok("ab"), Err(text)], 2).await.unwrap_err();
@@ -293,7 +328,9 @@ mod tests {
     async fn a_body_that_stalls_times_out() {
         let blob = StreamingBlob::wrap(stream::pending::<Result<Bytes, std::io::Error>>());
         let fault = Fault::default();
-        let body = Incoming::new(Some(blob), 1, TIMES, &Env::real(), &fault).open().await;
+        let body = Incoming::new(Some(blob), 1, TIMES, &Env::real(), &fault)
+            .open()
+            .await;
         let error = body.unwrap().next().await.unwrap().unwrap_err();
         let error = fault.explain(WriteError::Body(error));
         assert_eq!(error.code(), &S3ErrorCode::RequestTimeout);

@@ -72,7 +72,12 @@ pub(crate) async fn head(
     front: &Front,
     req: S3Request<HeadBucketInput>,
 ) -> S3Result<S3Response<HeadBucketOutput>> {
-    front.bucket(&req.input.bucket, req.input.expected_bucket_owner.as_deref()).await?;
+    front
+        .bucket(
+            &req.input.bucket,
+            req.input.expected_bucket_owner.as_deref(),
+        )
+        .await?;
     Ok(S3Response::new(HeadBucketOutput {
         bucket_region: Some(front.settings.region.clone()),
         ..HeadBucketOutput::default()
@@ -87,11 +92,21 @@ pub(crate) async fn delete(
     let bucket = front.bucket(&req.input.bucket, expected).await?;
     // The metadata service fences, looks and removes, and goes on with it after any crash
     // (PROTOCOLS 6); its end shows in the root state.
-    propose(front, RootCommand::BeginDeleteBucket { name: bucket.name.clone() }).await?;
+    propose(
+        front,
+        RootCommand::BeginDeleteBucket {
+            name: bucket.name.clone(),
+        },
+    )
+    .await?;
     let began = front.env.clock.now();
     loop {
         let root = front.root().await?;
-        match root.buckets.get(&bucket.name).filter(|now| now.id == bucket.id) {
+        match root
+            .buckets
+            .get(&bucket.name)
+            .filter(|now| now.id == bucket.id)
+        {
             None => return Ok(S3Response::new(DeleteBucketOutput {})),
             Some(now) if !now.deleting => {
                 return Err(errors::root_refusal(RootRefusal::BucketNotEmpty));
@@ -108,11 +123,18 @@ pub(crate) async fn location(
     front: &Front,
     req: S3Request<GetBucketLocationInput>,
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-    front.bucket(&req.input.bucket, req.input.expected_bucket_owner.as_deref()).await?;
+    front
+        .bucket(
+            &req.input.bucket,
+            req.input.expected_bucket_owner.as_deref(),
+        )
+        .await?;
     let region = &front.settings.region;
     let location_constraint =
         (region != CLASSIC).then(|| BucketLocationConstraint::from(region.clone()));
-    Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
+    Ok(S3Response::new(GetBucketLocationOutput {
+        location_constraint,
+    }))
 }
 
 pub(crate) async fn versioning(
@@ -139,11 +161,19 @@ pub(crate) async fn list(
     let input = req.input;
     let max = input.max_buckets.unwrap_or(PAGE_MAX);
     if !(1..=PAGE_MAX).contains(&max) {
-        return Err(errors::invalid_argument("max-buckets must be from 1 to 10000"));
+        return Err(errors::invalid_argument(
+            "max-buckets must be from 1 to 10000",
+        ));
     }
-    let after = input.continuation_token.as_deref().map(text::place).transpose()?;
+    let after = input
+        .continuation_token
+        .as_deref()
+        .map(text::place)
+        .transpose()?;
     let root = front.root().await?;
-    let elsewhere = input.bucket_region.is_some_and(|region| region != front.settings.region);
+    let elsewhere = input
+        .bucket_region
+        .is_some_and(|region| region != front.settings.region);
     let prefix = input.prefix.clone().unwrap_or_default();
     let mut buckets: Vec<dto::Bucket> = root
         .buckets

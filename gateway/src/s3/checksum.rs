@@ -19,7 +19,11 @@ use crate::s3::errors;
 pub(crate) const ALGORITHMS: [(ChecksumAlgorithm, &str, &str); 5] = [
     (ChecksumAlgorithm::Crc32, "x-amz-checksum-crc32", "CRC32"),
     (ChecksumAlgorithm::Crc32c, "x-amz-checksum-crc32c", "CRC32C"),
-    (ChecksumAlgorithm::Crc64Nvme, "x-amz-checksum-crc64nvme", "CRC64NVME"),
+    (
+        ChecksumAlgorithm::Crc64Nvme,
+        "x-amz-checksum-crc64nvme",
+        "CRC64NVME",
+    ),
     (ChecksumAlgorithm::Sha1, "x-amz-checksum-sha1", "SHA1"),
     (ChecksumAlgorithm::Sha256, "x-amz-checksum-sha256", "SHA256"),
 ];
@@ -35,13 +39,17 @@ pub(crate) fn name(algorithm: ChecksumAlgorithm) -> &'static str {
 /// # Errors
 /// `InvalidRequest` when there is none.
 pub(crate) fn of_name(text: &str) -> S3Result<ChecksumAlgorithm> {
-    let row = ALGORITHMS.iter().find(|row| row.2.eq_ignore_ascii_case(text));
+    let row = ALGORITHMS
+        .iter()
+        .find(|row| row.2.eq_ignore_ascii_case(text));
     let unknown = || errors::invalid_request("Checksum algorithm provided is unsupported");
     row.map(|row| row.0).ok_or_else(unknown)
 }
 
 fn of_header(text: &str) -> Option<ChecksumAlgorithm> {
-    let row = ALGORITHMS.iter().find(|row| row.1.eq_ignore_ascii_case(text));
+    let row = ALGORITHMS
+        .iter()
+        .find(|row| row.1.eq_ignore_ascii_case(text));
     row.map(|row| row.0)
 }
 
@@ -98,10 +106,18 @@ impl Claims {
     /// # Errors
     /// When a value is malformed, when several are given, or when one is announced that is missing.
     pub(crate) fn of(headers: &HeaderMap) -> S3Result<Self> {
-        let md5 = headers.get("content-md5").map(|value| md5_value(value.as_bytes())).transpose()?;
-        let mut claims = Self { md5, ..Self::default() };
+        let md5 = headers
+            .get("content-md5")
+            .map(|value| md5_value(value.as_bytes()))
+            .transpose()?;
+        let mut claims = Self {
+            md5,
+            ..Self::default()
+        };
         for (algorithm, header, _) in ALGORITHMS {
-            let Some(value) = headers.get(header) else { continue };
+            let Some(value) = headers.get(header) else {
+                continue;
+            };
             if claims.header.is_some() || headers.get_all(header).iter().count() > 1 {
                 return Err(errors::invalid_request(ONE));
             }
@@ -124,7 +140,9 @@ impl Claims {
 
     /// `x-amz-sdk-checksum-algorithm` must agree with what is there.
     fn announced(&self, headers: &HeaderMap) -> S3Result<()> {
-        let Some(value) = headers.get("x-amz-sdk-checksum-algorithm") else { return Ok(()) };
+        let Some(value) = headers.get("x-amz-sdk-checksum-algorithm") else {
+            return Ok(());
+        };
         let announced = of_name(value.to_str().unwrap_or_default())?;
         match self.algorithm() {
             Some(found) if found == announced => Ok(()),
@@ -140,7 +158,10 @@ impl Claims {
 
     /// The algorithm that the client chose.
     pub(crate) fn algorithm(&self) -> Option<ChecksumAlgorithm> {
-        self.header.as_ref().map(|(algorithm, _)| *algorithm).or(self.trailer)
+        self.header
+            .as_ref()
+            .map(|(algorithm, _)| *algorithm)
+            .or(self.trailer)
     }
 
     /// Compares with what arrived. Trailers must have been read to their end.
@@ -173,7 +194,9 @@ impl Claims {
         if self.md5.is_some_and(|claimed| claimed != md5.finalize()) {
             return Err(bad_md5());
         }
-        let Some((algorithm, claimed)) = &self.header else { return Ok(()) };
+        let Some((algorithm, claimed)) = &self.header else {
+            return Ok(());
+        };
         match value_in(&checksum.finalize(), *algorithm) {
             Some(found) if found == STANDARD.encode(claimed) => Ok(()),
             _ => Err(bad_checksum(*algorithm)),
@@ -190,12 +213,18 @@ fn bad_md5() -> s3s::S3Error {
 }
 
 fn bad_checksum(algorithm: ChecksumAlgorithm) -> s3s::S3Error {
-    let text = format!("The {} you specified did not match what we received", name(algorithm));
+    let text = format!(
+        "The {} you specified did not match what we received",
+        name(algorithm)
+    );
     errors::error(S3ErrorCode::BadDigest, text)
 }
 
 fn md5_value(value: &[u8]) -> S3Result<[u8; 16]> {
-    let bytes = STANDARD.decode(value).ok().and_then(|bytes| bytes.try_into().ok());
+    let bytes = STANDARD
+        .decode(value)
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok());
     let text = "The Content-MD5 you specified is not valid";
     bytes.ok_or_else(|| errors::error(S3ErrorCode::InvalidDigest, text))
 }
@@ -222,11 +251,11 @@ const fn digest_len(algorithm: ChecksumAlgorithm) -> usize {
     }
 }
 
-fn trailing(
-    algorithm: ChecksumAlgorithm,
-    trailers: Option<&TrailingHeaders>,
-) -> S3Result<Vec<u8>> {
-    let header = ALGORITHMS.iter().find(|row| row.0 == algorithm).map_or("", |row| row.1);
+fn trailing(algorithm: ChecksumAlgorithm, trailers: Option<&TrailingHeaders>) -> S3Result<Vec<u8>> {
+    let header = ALGORITHMS
+        .iter()
+        .find(|row| row.0 == algorithm)
+        .map_or("", |row| row.1);
     let value = trailers.and_then(|trailers| trailers.read(|map| map.get(header).cloned()));
     let Some(value) = value.flatten() else {
         let text = format!("The announced trailer {header} is missing");
@@ -237,14 +266,20 @@ fn trailing(
 
 /// The digests to ask the data path for, which always computes CRC-64/NVME.
 pub(crate) fn wanted(algorithm: Option<ChecksumAlgorithm>) -> Vec<ChecksumAlgorithm> {
-    algorithm.filter(|algorithm| *algorithm != ChecksumAlgorithm::Crc64Nvme).into_iter().collect()
+    algorithm
+        .filter(|algorithm| *algorithm != ChecksumAlgorithm::Crc64Nvme)
+        .into_iter()
+        .collect()
 }
 
 fn found(written: &Written, algorithm: ChecksumAlgorithm) -> S3Result<Vec<u8>> {
     if algorithm == ChecksumAlgorithm::Crc64Nvme {
         return Ok(written.blob.crc64.to_be_bytes().to_vec());
     }
-    let digest = written.digests.iter().find(|(computed, _)| *computed == algorithm);
+    let digest = written
+        .digests
+        .iter()
+        .find(|(computed, _)| *computed == algorithm);
     let missing = || errors::internal("a digest was not computed", name(algorithm));
     digest.map(|(_, value)| value.clone()).ok_or_else(missing)
 }
@@ -259,7 +294,11 @@ pub(crate) fn of_body(
 ) -> S3Result<Checksum> {
     let algorithm = algorithm.unwrap_or(ChecksumAlgorithm::Crc64Nvme);
     let value = STANDARD.encode(found(written, algorithm)?);
-    Ok(Checksum { algorithm, scope: ChecksumScope::FullObject, value })
+    Ok(Checksum {
+        algorithm,
+        scope: ChecksumScope::FullObject,
+        value,
+    })
 }
 
 /// The checksum over the checksums of parts.
@@ -270,15 +309,16 @@ pub(crate) fn composite(algorithm: ChecksumAlgorithm, parts: &[Vec<u8>]) -> Chec
     }
     let value = value_in(&hasher.finalize(), algorithm).unwrap_or_default();
     let value = format!("{value}-{}", parts.len());
-    Checksum { algorithm, scope: ChecksumScope::Composite, value }
+    Checksum {
+        algorithm,
+        scope: ChecksumScope::Composite,
+        value,
+    }
 }
 
 /// The checksum of an object from those of its parts and their lengths; none when the algorithm
 /// cannot be combined.
-pub(crate) fn combined(
-    algorithm: ChecksumAlgorithm,
-    parts: &[(Vec<u8>, u64)],
-) -> Option<Checksum> {
+pub(crate) fn combined(algorithm: ChecksumAlgorithm, parts: &[(Vec<u8>, u64)]) -> Option<Checksum> {
     let crc = match algorithm {
         ChecksumAlgorithm::Crc32 => CrcAlgorithm::Crc32IsoHdlc,
         ChecksumAlgorithm::Crc32c => CrcAlgorithm::Crc32Iscsi,
@@ -293,7 +333,11 @@ pub(crate) fn combined(
     });
     let bytes = whole.to_be_bytes();
     let value = STANDARD.encode(&bytes[8 - digest_len(algorithm)..]);
-    Some(Checksum { algorithm, scope: ChecksumScope::FullObject, value })
+    Some(Checksum {
+        algorithm,
+        scope: ChecksumScope::FullObject,
+        value,
+    })
 }
 
 fn hasher(algorithm: Option<ChecksumAlgorithm>) -> s3s::checksum::ChecksumHasher {
@@ -311,7 +355,9 @@ fn hasher(algorithm: Option<ChecksumAlgorithm>) -> s3s::checksum::ChecksumHasher
 
 fn value_in(digest: &dto::Checksum, algorithm: ChecksumAlgorithm) -> Option<String> {
     let all = named_checksums!(digest);
-    all.into_iter().find(|(one, _)| *one == algorithm).and_then(|(_, value)| value.cloned())
+    all.into_iter()
+        .find(|(one, _)| *one == algorithm)
+        .and_then(|(_, value)| value.cloned())
 }
 
 /// Digests of a body that s3s reads whole (XML), fed as it passes through the service; rides in the
@@ -350,7 +396,9 @@ pub(crate) fn verify_whole<T>(req: &s3s::S3Request<T>) -> S3Result<()> {
     }
     match req.extensions.get::<BodyDigests>() {
         Some(digests) if claims.trailer.is_none() => claims.verify_body(digests),
-        _ => Err(errors::not_implemented("a checksum of a chunked request of this kind")),
+        _ => Err(errors::not_implemented(
+            "a checksum of a chunked request of this kind",
+        )),
     }
 }
 
@@ -363,7 +411,9 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter();
-        pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     fn written(body: &[u8]) -> Written {
@@ -375,11 +425,22 @@ mod tests {
             place: Place::Inline,
         };
         let digests = vec![
-            (ChecksumAlgorithm::Crc32, crypto::Crc32::checksum(body).to_vec()),
-            (ChecksumAlgorithm::Sha256, crypto::Sha256::checksum(body).to_vec()),
+            (
+                ChecksumAlgorithm::Crc32,
+                crypto::Crc32::checksum(body).to_vec(),
+            ),
+            (
+                ChecksumAlgorithm::Sha256,
+                crypto::Sha256::checksum(body).to_vec(),
+            ),
         ];
         let md5 = crypto::Md5::checksum(body);
-        Written { blob, inline: Bytes::copy_from_slice(body), md5, digests }
+        Written {
+            blob,
+            inline: Bytes::copy_from_slice(body),
+            md5,
+            digests,
+        }
     }
 
     #[test]
@@ -403,20 +464,42 @@ mod tests {
     fn malformed_and_contradictory_claims_are_refused() {
         for (pairs, code) in [
             (vec![("content-md5", "AAAA")], S3ErrorCode::InvalidDigest),
-            (vec![("content-md5", "not base64")], S3ErrorCode::InvalidDigest),
-            (vec![("x-amz-checksum-crc32", "AAAA")], S3ErrorCode::InvalidRequest),
             (
-                vec![("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-checksum-crc32c", "AAAAAA==")],
+                vec![("content-md5", "not base64")],
+                S3ErrorCode::InvalidDigest,
+            ),
+            (
+                vec![("x-amz-checksum-crc32", "AAAA")],
                 S3ErrorCode::InvalidRequest,
             ),
             (
-                vec![("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-trailer", "x-amz-checksum-sha1")],
+                vec![
+                    ("x-amz-checksum-crc32", "AAAAAA=="),
+                    ("x-amz-checksum-crc32c", "AAAAAA=="),
+                ],
                 S3ErrorCode::InvalidRequest,
             ),
-            (vec![("x-amz-trailer", "x-amz-checksum-md4")], S3ErrorCode::InvalidRequest),
-            (vec![("x-amz-sdk-checksum-algorithm", "CRC32")], S3ErrorCode::InvalidRequest),
+            (
+                vec![
+                    ("x-amz-checksum-crc32", "AAAAAA=="),
+                    ("x-amz-trailer", "x-amz-checksum-sha1"),
+                ],
+                S3ErrorCode::InvalidRequest,
+            ),
+            (
+                vec![("x-amz-trailer", "x-amz-checksum-md4")],
+                S3ErrorCode::InvalidRequest,
+            ),
+            (
+                vec![("x-amz-sdk-checksum-algorithm", "CRC32")],
+                S3ErrorCode::InvalidRequest,
+            ),
         ] {
-            assert_eq!(Claims::of(&headers(&pairs)).unwrap_err().code(), &code, "{pairs:?}");
+            assert_eq!(
+                Claims::of(&headers(&pairs)).unwrap_err().code(),
+                &code,
+                "{pairs:?}"
+            );
         }
     }
 

@@ -51,7 +51,10 @@ pub(crate) fn on_write(
     if_match: Option<ETagCondition>,
     if_none_match: Option<ETagCondition>,
 ) -> Conditions {
-    Conditions { if_match: if_match.map(etags), if_none_match: if_none_match.map(etags) }
+    Conditions {
+        if_match: if_match.map(etags),
+        if_none_match: if_none_match.map(etags),
+    }
 }
 
 fn etags(condition: ETagCondition) -> ETags {
@@ -72,7 +75,10 @@ fn names(condition: &ETagCondition, etag: &str) -> bool {
 fn split(value: &str) -> Vec<String> {
     let clean = |one: &str| {
         let one = one.trim();
-        one.strip_prefix("W/").unwrap_or(one).trim_matches('"').to_owned()
+        one.strip_prefix("W/")
+            .unwrap_or(one)
+            .trim_matches('"')
+            .to_owned()
     };
     match value.contains('"') {
         true => value.split(',').map(clean).collect(),
@@ -124,7 +130,10 @@ mod tests {
         };
         assert_eq!(decide(both(ETAG)), Verdict::Pass);
         assert_eq!(decide(both("\"other\"")), Verdict::Failed);
-        let date = ReadConditions { if_unmodified_since: at(1), ..Default::default() };
+        let date = ReadConditions {
+            if_unmodified_since: at(1),
+            ..Default::default()
+        };
         assert_eq!(decide(date), Verdict::Failed);
     }
 
@@ -142,19 +151,30 @@ mod tests {
 
     #[test]
     fn dates_compare_in_whole_seconds() {
-        let since = |seconds| ReadConditions { if_modified_since: at(seconds), ..Default::default() };
+        let since = |seconds| ReadConditions {
+            if_modified_since: at(seconds),
+            ..Default::default()
+        };
         assert_eq!(decide(since(1_700_000_000)), Verdict::NotModified);
         assert_eq!(decide(since(1_699_999_999)), Verdict::Pass);
-        let until = ReadConditions { if_unmodified_since: at(1_700_000_000), ..Default::default() };
+        let until = ReadConditions {
+            if_unmodified_since: at(1_700_000_000),
+            ..Default::default()
+        };
         assert_eq!(decide(until), Verdict::Pass);
     }
 
     #[test]
     fn a_list_of_etags_matches_when_one_does() {
         let list = format!("\"other\", W/\"{ETAG}\"");
-        let conditions = ReadConditions { if_none_match: tag(&list), ..Default::default() };
+        let conditions = ReadConditions {
+            if_none_match: tag(&list),
+            ..Default::default()
+        };
         assert_eq!(decide(conditions), Verdict::NotModified);
-        let Some(ETags::These(tags)) = on_write(tag(&list), None).if_match else { panic!() };
+        let Some(ETags::These(tags)) = on_write(tag(&list), None).if_match else {
+            panic!()
+        };
         assert_eq!(tags, ["other", ETAG]);
     }
 }

@@ -40,8 +40,15 @@ impl Source {
         expected_owner: Option<&str>,
         conditions: &ReadConditions,
     ) -> S3Result<Self> {
-        let CopySource::Bucket { bucket, key, version_id } = source else {
-            return Err(errors::not_implemented("a copy source that is an access point"));
+        let CopySource::Bucket {
+            bucket,
+            key,
+            version_id,
+        } = source
+        else {
+            return Err(errors::not_implemented(
+                "a copy source that is an access point",
+            ));
         };
         checked_key(key)?;
         let bucket = front.bucket(bucket, expected_owner).await?;
@@ -71,7 +78,11 @@ impl Source {
             return Err(errors::invalid_request(text));
         }
         let content = ReadContent::from(self.found);
-        let bytes = front.path.read(self.at, content, range).await.map_err(errors::read)?;
+        let bytes = front
+            .path
+            .read(self.at, content, range)
+            .await
+            .map_err(errors::read)?;
         let fault = Fault::default();
         let body = WriteBody {
             owner,
@@ -80,7 +91,11 @@ impl Source {
             len_max: BODY_LEN_MAX,
             digests: checksum::wanted(algorithm),
         };
-        front.path.write(body).await.map_err(|error| fault.explain(error))
+        front
+            .path
+            .write(body)
+            .await
+            .map_err(|error| fault.explain(error))
     }
 }
 
@@ -101,9 +116,14 @@ pub(crate) async fn object(
 ) -> S3Result<S3Response<CopyObjectOutput>> {
     let S3Request { input, headers, .. } = req;
     checked_key(&input.key)?;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let replace = replaces(input.metadata_directive.as_ref())?;
-    let asked = input.checksum_algorithm.as_ref().map(dto::ChecksumAlgorithm::as_str);
+    let asked = input
+        .checksum_algorithm
+        .as_ref()
+        .map(dto::ChecksumAlgorithm::as_str);
     let asked = asked.map(checksum::of_name).transpose()?;
     let conditions = source_conditions!(input);
     let owner = input.expected_source_bucket_owner.as_deref();
@@ -126,7 +146,9 @@ pub(crate) async fn object(
     let carried = record.checksum.as_ref().map(|checksum| checksum.algorithm);
     let algorithm = asked.or(carried);
     let whole = 0..record.len;
-    let written = source.rewrite(front, whole, Owner { at, upload: None }, algorithm).await?;
+    let written = source
+        .rewrite(front, whole, Owner { at, upload: None }, algorithm)
+        .await?;
     let checksum = of_body(&written, algorithm)?;
     let (etag, modified_ms) = (hex::encode(written.md5), front.env.clock.wall_ms());
     let blob = written.blob;
@@ -140,7 +162,9 @@ pub(crate) async fn object(
     };
     let conditions = copy_conditions(&headers)?;
     let op = KeyOp::Put { object, conditions };
-    let reply = front.commit(&bucket, &input.key, blob.id.into(), op).await?;
+    let reply = front
+        .commit(&bucket, &input.key, blob.id.into(), op)
+        .await?;
     front.path.committed(&blob);
     let mut result = CopyObjectResult {
         checksum_type: Some(scope_type(ChecksumScope::FullObject)),
@@ -181,7 +205,9 @@ fn replaces(directive: Option<&MetadataDirective>) -> S3Result<bool> {
 /// `If-Match` and `If-None-Match` on the target, which s3s does not read for copies.
 fn copy_conditions(headers: &HeaderMap) -> S3Result<enfilade_cluster::api::command::Conditions> {
     let read = |name: &str| {
-        let Some(value) = headers.get(name) else { return Ok(None) };
+        let Some(value) = headers.get(name) else {
+            return Ok(None);
+        };
         let condition = dto::ETagCondition::parse_http_header(value.as_bytes());
         let malformed = |_| errors::invalid_argument(format!("invalid header: {name}"));
         condition.map(Some).map_err(malformed)
@@ -194,7 +220,9 @@ pub(crate) async fn part(
     req: S3Request<UploadPartCopyInput>,
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
     let input = req.input;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let part = PartAt {
         bucket: &bucket,
         key: &input.key,
@@ -206,7 +234,9 @@ pub(crate) async fn part(
     let owner = input.expected_source_bucket_owner.as_deref();
     let source = Source::find(front, &input.copy_source, owner, &conditions).await?;
     let range = of_copy_source(input.copy_source_range.as_deref(), source.found.record.len)?;
-    let written = source.rewrite(front, range, part.owner(), algorithm).await?;
+    let written = source
+        .rewrite(front, range, part.owner(), algorithm)
+        .await?;
     let record = parts::commit(front, &part, written, algorithm).await?;
     let mut result = CopyPartResult {
         e_tag: Some(strong(&record.etag)),

@@ -27,9 +27,13 @@ pub(crate) async fn one(
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
     let input = req.input;
     if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
-        return Err(errors::not_implemented("a delete on condition of time or size"));
+        return Err(errors::not_implemented(
+            "a delete on condition of time or size",
+        ));
     }
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let conditions = on_write(input.if_match, None);
     let version = input.version_id;
     let deleted = delete(front, &bucket, &input.key, version.as_deref(), conditions).await?;
@@ -50,12 +54,19 @@ async fn delete(
     checked_key(key)?;
     let version = version.map(version_of).transpose()?.flatten();
     let modified_ms = front.env.clock.wall_ms();
-    let op = KeyOp::Delete { version, conditions, modified_ms };
+    let op = KeyOp::Delete {
+        version,
+        conditions,
+        modified_ms,
+    };
     match front.commit(bucket, key, front.request(), op).await? {
-        KeyReply::Deleted { marker, .. } => {
-            Ok(Deleted { marker: marker.map(|stamp| stamp.to_string()) })
-        }
-        other => Err(errors::internal("a delete was answered as something else", format!("{other:?}"))),
+        KeyReply::Deleted { marker, .. } => Ok(Deleted {
+            marker: marker.map(|stamp| stamp.to_string()),
+        }),
+        other => Err(errors::internal(
+            "a delete was answered as something else",
+            format!("{other:?}"),
+        )),
     }
 }
 
@@ -70,7 +81,9 @@ pub(crate) async fn many(
         let text = format!("A multi-delete names 1 to {OBJECTS_MAX} objects");
         return Err(errors::error(S3ErrorCode::MalformedXML, text));
     }
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let bucket = &bucket;
     let outcomes: Vec<_> = stream::iter(objects)
         .map(|object| async move {
@@ -86,9 +99,15 @@ pub(crate) async fn many(
         match outcome {
             Ok(_) if quiet => {}
             Ok(deleted) => {
-                answer.deleted.get_or_insert_default().push(told(object, deleted));
+                answer
+                    .deleted
+                    .get_or_insert_default()
+                    .push(told(object, deleted));
             }
-            Err(error) => answer.errors.get_or_insert_default().push(told_error(object, &error)),
+            Err(error) => answer
+                .errors
+                .get_or_insert_default()
+                .push(told_error(object, &error)),
         }
     }
     Ok(S3Response::new(answer))
@@ -100,10 +119,19 @@ async fn delete_named(
     object: &ObjectIdentifier,
 ) -> S3Result<Deleted> {
     if object.last_modified_time.is_some() || object.size.is_some() {
-        return Err(errors::not_implemented("a delete on condition of time or size"));
+        return Err(errors::not_implemented(
+            "a delete on condition of time or size",
+        ));
     }
     let conditions = on_write(object.e_tag.clone().map(ETagCondition::ETag), None);
-    delete(front, bucket, &object.key, object.version_id.as_deref(), conditions).await
+    delete(
+        front,
+        bucket,
+        &object.key,
+        object.version_id.as_deref(),
+        conditions,
+    )
+    .await
 }
 
 fn told(object: ObjectIdentifier, deleted: Deleted) -> DeletedObject {

@@ -38,7 +38,10 @@ fn retry(code: S3ErrorCode, message: impl Into<String>) -> S3Error {
     // These replace all headers of the answer, its type included.
     let mut headers = HeaderMap::new();
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/xml"),
+    );
     error.set_headers(headers);
     error
 }
@@ -113,9 +116,10 @@ pub(crate) fn root_refusal(cause: RootRefusal) -> S3Error {
             S3ErrorCode::BucketAlreadyOwnedByYou,
             "The bucket exists already, and you own it",
         ),
-        RootRefusal::BucketNotEmpty => {
-            error(S3ErrorCode::BucketNotEmpty, "The bucket you tried to delete is not empty")
-        }
+        RootRefusal::BucketNotEmpty => error(
+            S3ErrorCode::BucketNotEmpty,
+            "The bucket you tried to delete is not empty",
+        ),
         RootRefusal::BucketBusy | RootRefusal::Expired | RootRefusal::NotBorn => {
             unavailable(cause.to_string())
         }
@@ -126,9 +130,10 @@ pub(crate) fn root_refusal(cause: RootRefusal) -> S3Error {
 
 pub(crate) fn write(cause: WriteError) -> S3Error {
     match cause {
-        WriteError::Body(BodyError::Incomplete(text)) => {
-            error(S3ErrorCode::IncompleteBody, format!("The body is incomplete: {text}"))
-        }
+        WriteError::Body(BodyError::Incomplete(text)) => error(
+            S3ErrorCode::IncompleteBody,
+            format!("The body is incomplete: {text}"),
+        ),
         WriteError::Body(BodyError::Mismatch(text)) => error(S3ErrorCode::BadDigest, text),
         WriteError::TooLong(_) => too_large(),
         WriteError::NoVolume(text) => {
@@ -155,7 +160,10 @@ pub(crate) fn read(cause: ReadError) -> S3Error {
 }
 
 pub(crate) fn no_such_bucket() -> S3Error {
-    error(S3ErrorCode::NoSuchBucket, "The specified bucket does not exist")
+    error(
+        S3ErrorCode::NoSuchBucket,
+        "The specified bucket does not exist",
+    )
 }
 
 pub(crate) fn no_such_key() -> S3Error {
@@ -219,11 +227,17 @@ mod tests {
         let fault = Fault::default();
         fault.set(error(S3ErrorCode::SignatureDoesNotMatch, "chunk"));
         fault.set(error(S3ErrorCode::InternalError, "later"));
-        assert_eq!(fault.explain(WriteError::Busy).code(), &S3ErrorCode::SlowDown);
+        assert_eq!(
+            fault.explain(WriteError::Busy).code(),
+            &S3ErrorCode::SlowDown
+        );
 
         let fault = Fault::default();
         fault.set(error(S3ErrorCode::SignatureDoesNotMatch, "chunk"));
-        assert_eq!(fault.explain(broken()).code(), &S3ErrorCode::SignatureDoesNotMatch);
+        assert_eq!(
+            fault.explain(broken()).code(),
+            &S3ErrorCode::SignatureDoesNotMatch
+        );
         assert_eq!(fault.explain(broken()).code(), &S3ErrorCode::BadDigest);
     }
 

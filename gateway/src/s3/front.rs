@@ -69,9 +69,10 @@ impl Front {
             None => self.refreshed(name).await?,
         };
         match expected {
-            Some(owner) if owner != bucket.owner => {
-                Err(errors::error(S3ErrorCode::AccessDenied, "The bucket has another owner"))
-            }
+            Some(owner) if owner != bucket.owner => Err(errors::error(
+                S3ErrorCode::AccessDenied,
+                "The bucket has another owner",
+            )),
             _ => Ok(bucket),
         }
     }
@@ -83,7 +84,10 @@ impl Front {
 
     async fn refreshed(&self, name: &str) -> S3Result<Bucket> {
         let root = self.root().await?;
-        root.buckets.get(name).cloned().ok_or_else(errors::no_such_bucket)
+        root.buckets
+            .get(name)
+            .cloned()
+            .ok_or_else(errors::no_such_bucket)
     }
 
     /// Writes a body as one blob; it is named by nothing yet.
@@ -97,7 +101,10 @@ impl Front {
         }
         let fault = Fault::default();
         let body = Incoming::new(what.body, len, self.settings.body, &self.env, &fault);
-        let body = body.open().await.map_err(|error| fault.explain(error.into()))?;
+        let body = body
+            .open()
+            .await
+            .map_err(|error| fault.explain(error.into()))?;
         let body = WriteBody {
             owner: what.owner,
             body,
@@ -105,7 +112,10 @@ impl Front {
             len_max: BODY_LEN_MAX,
             digests: checksum::wanted(what.algorithm),
         };
-        self.path.write(body).await.map_err(|error| fault.explain(error))
+        self.path
+            .write(body)
+            .await
+            .map_err(|error| fault.explain(error))
     }
 
     /// Proposes a command for a key, under `request` (the blob's id when it names a blob: PROTOCOLS
@@ -130,7 +140,12 @@ impl Front {
                 key: key.to_owned(),
                 op: op.clone(),
             };
-            let refusal = match self.metadata.write(command).await.map_err(errors::metadata)? {
+            let refusal = match self
+                .metadata
+                .write(command)
+                .await
+                .map_err(errors::metadata)?
+            {
                 Ok(reply) => return Ok(reply),
                 Err(refusal) => refusal,
             };
@@ -140,7 +155,9 @@ impl Front {
             let now = self.refreshed(&bucket.name).await?;
             if now.id != bucket.id {
                 // The bucket was deleted and made again: the blob's owner is a key of the old one.
-                return Err(errors::unavailable("the bucket was replaced meanwhile, try again"));
+                return Err(errors::unavailable(
+                    "the bucket was replaced meanwhile, try again",
+                ));
             }
             if now.deleting {
                 return Err(errors::unavailable("the bucket is being deleted"));
@@ -148,7 +165,9 @@ impl Front {
             revision = now.revision;
             request = self.request();
         }
-        Err(errors::unavailable("the bucket's settings keep changing, try again"))
+        Err(errors::unavailable(
+            "the bucket's settings keep changing, try again",
+        ))
     }
 
     /// The current object of a key, with its record.
@@ -157,7 +176,11 @@ impl Front {
     /// `NoSuchKey`, also behind a delete marker; `NoSuchVersion` for a version that is not there.
     pub(crate) async fn found(&self, at: &ObjectKey, version: Option<&str>) -> S3Result<Found> {
         let version = version.map(|text| version_of(text)).transpose()?.flatten();
-        let found = self.metadata.object(at, version).await.map_err(errors::metadata)?;
+        let found = self
+            .metadata
+            .object(at, version)
+            .await
+            .map_err(errors::metadata)?;
         match found {
             Some(found) if found.record.kind == VersionKind::Object => Ok(found),
             _ if version.is_some() => Err(no_such_version()),
@@ -173,7 +196,10 @@ impl Front {
     /// The owner as S3 tells it.
     pub(crate) fn owner(&self) -> dto::Owner {
         let id = Some(self.settings.access_key.clone());
-        dto::Owner { display_name: id.clone(), id }
+        dto::Owner {
+            display_name: id.clone(),
+            id,
+        }
     }
 }
 
@@ -189,7 +215,10 @@ pub(crate) fn version_of(text: &str) -> S3Result<Option<Stamp>> {
 }
 
 fn no_such_version() -> s3s::S3Error {
-    errors::error(S3ErrorCode::NoSuchVersion, "The specified version does not exist")
+    errors::error(
+        S3ErrorCode::NoSuchVersion,
+        "The specified version does not exist",
+    )
 }
 
 /// A key of a bucket, checked.
@@ -202,7 +231,10 @@ pub(crate) fn checked_key(key: &str) -> S3Result<()> {
         return Err(errors::error(S3ErrorCode::UserKeyMustBeSpecified, text));
     }
     if key.len() > KEY_LEN_MAX {
-        return Err(errors::error(S3ErrorCode::KeyTooLongError, "Your key is too long"));
+        return Err(errors::error(
+            S3ErrorCode::KeyTooLongError,
+            "Your key is too long",
+        ));
     }
     Ok(())
 }

@@ -37,7 +37,10 @@ pub(crate) fn some(text: Option<String>) -> Option<String> {
 
 /// Gathers pages, which may be short or empty, until the answer is full or the end is reached.
 async fn gather(front: &Front, bucket: &Bucket, mut query: ListQuery) -> S3Result<Listing> {
-    let mut listing = Listing { entries: Vec::new(), next: None };
+    let mut listing = Listing {
+        entries: Vec::new(),
+        next: None,
+    };
     if query.limit == 0 {
         return Ok(listing);
     }
@@ -70,7 +73,9 @@ fn told(
         match entry {
             ListEntry::Object(listed) => objects.push(told_object(listed, encoding, owner)),
             ListEntry::Prefix(prefix) => {
-                prefixes.push(CommonPrefix { prefix: Some(encoding.write(&prefix)) });
+                prefixes.push(CommonPrefix {
+                    prefix: Some(encoding.write(&prefix)),
+                });
             }
         }
     }
@@ -78,17 +83,23 @@ fn told(
 }
 
 fn told_object(listed: ListedObject, encoding: Encoding, owner: Option<&Owner>) -> Object {
-    let algorithm = listed.checksum.map(|(algorithm, _)| checksum::name(algorithm));
+    let algorithm = listed
+        .checksum
+        .map(|(algorithm, _)| checksum::name(algorithm));
     Object {
         checksum_algorithm: algorithm.map(|name| vec![ChecksumAlgorithm::from_static(name)]),
-        checksum_type: listed.checksum.map(|(_, scope)| checksum::scope_type(scope)),
+        checksum_type: listed
+            .checksum
+            .map(|(_, scope)| checksum::scope_type(scope)),
         e_tag: Some(strong(listed.etag)),
         key: Some(encoding.write(&listed.key)),
         last_modified: Some(timestamp(listed.modified_ms)),
         owner: owner.cloned(),
         restore_status: None,
         size: Some(signed(listed.len)),
-        storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+        storage_class: Some(ObjectStorageClass::from_static(
+            ObjectStorageClass::STANDARD,
+        )),
     }
 }
 
@@ -99,7 +110,9 @@ pub(crate) async fn objects(
     let input = req.input;
     let encoding = Encoding::of(input.encoding_type.as_ref())?;
     let limit = limit(input.max_keys)?;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let (delimiter, prefix) = (some(input.delimiter), input.prefix.unwrap_or_default());
     let query = ListQuery {
         prefix: prefix.clone(),
@@ -137,10 +150,16 @@ pub(crate) async fn objects_v2(
         Some(token) => Some(text::place(token)?),
         None => some(input.start_after.clone()),
     };
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let (delimiter, prefix) = (some(input.delimiter), input.prefix.unwrap_or_default());
-    let query =
-        ListQuery { prefix: prefix.clone(), delimiter: delimiter.clone(), after, limit };
+    let query = ListQuery {
+        prefix: prefix.clone(),
+        delimiter: delimiter.clone(),
+        after,
+        limit,
+    };
     let Listing { entries, next } = gather(front, &bucket, query).await?;
     let count = i32::try_from(entries.len()).unwrap_or(i32::MAX);
     let owner = input.fetch_owner.unwrap_or(false).then(|| front.owner());

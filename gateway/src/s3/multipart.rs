@@ -3,9 +3,7 @@
 use enfilade_cluster::api::command::{ChosenPart, KeyOp, KeyReply};
 use enfilade_cluster::api::key::ObjectKey;
 use enfilade_cluster::api::query::{PartsQuery, UploadsPage, UploadsQuery};
-use enfilade_cluster::api::record::{
-    Checksum, ChecksumAlgorithm, ChecksumScope, PartRecord,
-};
+use enfilade_cluster::api::record::{Checksum, ChecksumAlgorithm, ChecksumScope, PartRecord};
 use enfilade_placement::UploadId;
 use md5::{Digest, Md5};
 use s3s::dto::{
@@ -37,10 +35,15 @@ pub(crate) async fn create(
     let S3Request { input, headers, .. } = req;
     checked_key(&input.key)?;
     let chosen = upload_checksum(
-        input.checksum_algorithm.as_ref().map(dto::ChecksumAlgorithm::as_str),
+        input
+            .checksum_algorithm
+            .as_ref()
+            .map(dto::ChecksumAlgorithm::as_str),
         input.checksum_type.as_ref().map(ChecksumType::as_str),
     )?;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let upload = UploadId::new(front.env.random.next_u128());
     let op = KeyOp::CreateUpload {
         upload,
@@ -48,7 +51,9 @@ pub(crate) async fn create(
         attributes: attributes::of_request(&headers, input.metadata)?,
         checksum: chosen,
     };
-    front.commit(&bucket, &input.key, front.request(), op).await?;
+    front
+        .commit(&bucket, &input.key, front.request(), op)
+        .await?;
     let algorithm = chosen.map(|(algorithm, _)| checksum::name(algorithm));
     Ok(S3Response::new(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
@@ -61,7 +66,10 @@ pub(crate) async fn create(
 }
 
 /// What a client chose, with the defaults of S3: none stands for CRC-64/NVME over the object.
-fn upload_checksum(algorithm: Option<&str>, scope: Option<&str>) -> S3Result<Option<UploadChecksum>> {
+fn upload_checksum(
+    algorithm: Option<&str>,
+    scope: Option<&str>,
+) -> S3Result<Option<UploadChecksum>> {
     let Some(algorithm) = algorithm.map(checksum::of_name).transpose()? else {
         return match scope {
             None => Ok(None),
@@ -71,7 +79,10 @@ fn upload_checksum(algorithm: Option<&str>, scope: Option<&str>) -> S3Result<Opt
             )),
         };
     };
-    let sha = matches!(algorithm, ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256);
+    let sha = matches!(
+        algorithm,
+        ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256
+    );
     let scope = match scope {
         None if algorithm == ChecksumAlgorithm::Crc64Nvme => ChecksumScope::FullObject,
         None => ChecksumScope::Composite,
@@ -101,15 +112,23 @@ pub(crate) async fn complete(
     req: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
     let input = req.input;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let upload = upload_id(&input.upload_id)?;
-    let named = input.multipart_upload.as_ref().and_then(|named| named.parts.as_deref());
+    let named = input
+        .multipart_upload
+        .as_ref()
+        .and_then(|named| named.parts.as_deref());
     let named = chosen_parts(named.unwrap_or_default())?;
     let at = ObjectKey::new(bucket.id, &input.key);
     // Gone when the upload was completed already: then the state machine repeats its answer.
     let made = match parts_of(front, &at, upload).await? {
         Some((chosen, parts)) => Made::of(&named, &parts, chosen)?,
-        None => Made { len: None, checksum: None },
+        None => Made {
+            len: None,
+            checksum: None,
+        },
     };
     made.check(&input)?;
     let op = KeyOp::CompleteUpload {
@@ -120,10 +139,15 @@ pub(crate) async fn complete(
         modified_ms: front.env.clock.wall_ms(),
         conditions: on_write(input.if_match, input.if_none_match),
     };
-    let reply = front.commit(&bucket, &input.key, front.request(), op).await?;
+    let reply = front
+        .commit(&bucket, &input.key, front.request(), op)
+        .await?;
     let version_id = object::put_version(&reply);
     let KeyReply::Completed { etag, checksum, .. } = reply else {
-        return Err(errors::internal("a completion was answered as something else", upload));
+        return Err(errors::internal(
+            "a completion was answered as something else",
+            upload,
+        ));
     };
     let mut answer = CompleteMultipartUploadOutput {
         bucket: Some(input.bucket.clone()),
@@ -163,11 +187,16 @@ fn chosen_parts(named: &[CompletedPart]) -> S3Result<Vec<NamedPart>> {
             let text = "A part lacks its number or its ETag";
             return Err(errors::error(S3ErrorCode::MalformedXML, text));
         };
-        let number = u16::try_from(number).ok().filter(|number| usize::from(*number) <= PARTS_MAX);
+        let number = u16::try_from(number)
+            .ok()
+            .filter(|number| usize::from(*number) <= PARTS_MAX);
         let Some(number) = number.filter(|number| *number > 0) else {
             return Err(invalid_part("a part number is out of range"));
         };
-        if parts.last().is_some_and(|last| last.chosen.number >= number) {
+        if parts
+            .last()
+            .is_some_and(|last| last.chosen.number >= number)
+        {
             let text = "The list of parts was not in ascending order";
             return Err(errors::error(S3ErrorCode::InvalidPartOrder, text));
         }
@@ -186,9 +215,8 @@ fn chosen_parts(named: &[CompletedPart]) -> S3Result<Vec<NamedPart>> {
 }
 
 fn invalid_part(why: &str) -> S3Error {
-    let text = format!(
-        "One or more of the specified parts could not be found or did not match: {why}"
-    );
+    let text =
+        format!("One or more of the specified parts could not be found or did not match: {why}");
     errors::error(S3ErrorCode::InvalidPart, text)
 }
 
@@ -215,8 +243,16 @@ async fn parts_of(
     let mut all: Vec<PartRecord> = Vec::new();
     loop {
         let after = all.last().map_or(0, |part| part.number);
-        let query = PartsQuery { upload, after, limit: 1000 };
-        let page = front.metadata.parts(at, query).await.map_err(errors::metadata)?;
+        let query = PartsQuery {
+            upload,
+            after,
+            limit: 1000,
+        };
+        let page = front
+            .metadata
+            .parts(at, query)
+            .await
+            .map_err(errors::metadata)?;
         let Some(page) = page else { return Ok(None) };
         let got = page.parts.len();
         all.extend(page.parts);
@@ -248,14 +284,20 @@ impl Made {
             };
             let stored = record.checksum.as_ref().map(|checksum| checksum.algorithm);
             if part.algorithm.is_some() && part.algorithm != stored {
-                return Err(invalid_part(&format!("checksum of part {}", part.chosen.number)));
+                return Err(invalid_part(&format!(
+                    "checksum of part {}",
+                    part.chosen.number
+                )));
             }
             found.push(record);
         }
         let checksum = match chosen {
             None => {
                 let crc = |part: &&PartRecord| part.blob.crc64.to_be_bytes().to_vec();
-                let parts: Vec<_> = found.iter().map(|part| (crc(part), part.blob.len)).collect();
+                let parts: Vec<_> = found
+                    .iter()
+                    .map(|part| (crc(part), part.blob.len))
+                    .collect();
                 checksum::combined(ChecksumAlgorithm::Crc64Nvme, &parts)
             }
             Some((algorithm, scope)) => {
@@ -271,7 +313,10 @@ impl Made {
             }
         };
         let len = found.iter().map(|part| part.blob.len).sum();
-        Ok(Self { len: Some(len), checksum })
+        Ok(Self {
+            len: Some(len),
+            checksum,
+        })
     }
 
     /// Compares with what the client says of the object.
@@ -283,9 +328,15 @@ impl Made {
             let text = "The provided x-amz-mp-object-size does not match the sum of the parts";
             return Err(errors::invalid_request(text));
         }
-        let Some(made) = &self.checksum else { return Ok(()) };
+        let Some(made) = &self.checksum else {
+            return Ok(());
+        };
         let scope = scope_type(made.scope);
-        if input.checksum_type.as_ref().is_some_and(|named| named.as_str() != scope.as_str()) {
+        if input
+            .checksum_type
+            .as_ref()
+            .is_some_and(|named| named.as_str() != scope.as_str())
+        {
             let text = "The upload was created with another checksum type";
             return Err(errors::invalid_request(text));
         }
@@ -309,7 +360,10 @@ impl Made {
 
 /// A part's checksum of that algorithm, raw, and its length.
 fn raw_of(part: &PartRecord, algorithm: ChecksumAlgorithm) -> S3Result<(Vec<u8>, u64)> {
-    let stored = part.checksum.as_ref().filter(|checksum| checksum.algorithm == algorithm);
+    let stored = part
+        .checksum
+        .as_ref()
+        .filter(|checksum| checksum.algorithm == algorithm);
     let raw = stored.and_then(|checksum| checksum::raw(algorithm, &checksum.value));
     let missing = || invalid_part(&format!("part {} has no such checksum", part.number));
     Ok((raw.ok_or_else(missing)?, part.blob.len))
@@ -323,10 +377,14 @@ pub(crate) async fn abort(
     if input.if_match_initiated_time.is_some() {
         return Err(errors::not_implemented("x-amz-if-match-initiated-time"));
     }
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let upload = upload_id(&input.upload_id)?;
     let op = KeyOp::AbortUpload { upload };
-    front.commit(&bucket, &input.key, front.request(), op).await?;
+    front
+        .commit(&bucket, &input.key, front.request(), op)
+        .await?;
     Ok(S3Response::new(AbortMultipartUploadOutput::default()))
 }
 
@@ -337,11 +395,16 @@ pub(crate) async fn list(
     let input = req.input;
     let encoding = Encoding::of(input.encoding_type.as_ref())?;
     let limit = limit(input.max_uploads)?;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let key_marker = some(input.key_marker);
     // As in S3, an upload marker without a key marker is ignored.
     let upload_marker = some(input.upload_id_marker).filter(|_| key_marker.is_some());
-    let upload = upload_marker.as_deref().map(str::parse::<UploadId>).transpose();
+    let upload = upload_marker
+        .as_deref()
+        .map(str::parse::<UploadId>)
+        .transpose();
     let upload = upload.map_err(|_| errors::invalid_argument("Invalid uploadId marker"))?;
     let query = UploadsQuery {
         prefix: input.prefix.clone().unwrap_or_default(),
@@ -354,19 +417,24 @@ pub(crate) async fn list(
     let truncated = next_key.is_some();
     let owner = front.owner();
     let uploads = page.uploads.into_iter().map(|upload| MultipartUpload {
-        checksum_algorithm: upload.checksum.map(|(algorithm, _)| {
-            dto::ChecksumAlgorithm::from_static(checksum::name(algorithm))
-        }),
+        checksum_algorithm: upload
+            .checksum
+            .map(|(algorithm, _)| dto::ChecksumAlgorithm::from_static(checksum::name(algorithm))),
         checksum_type: upload.checksum.map(|(_, scope)| scope_type(scope)),
         initiated: Some(timestamp(upload.created_ms)),
-        initiator: Some(Initiator { display_name: owner.display_name.clone(), id: owner.id.clone() }),
+        initiator: Some(Initiator {
+            display_name: owner.display_name.clone(),
+            id: owner.id.clone(),
+        }),
         key: Some(encoding.write(&upload.key)),
         owner: Some(owner.clone()),
         storage_class: Some(standard()),
         upload_id: Some(upload.upload.to_string()),
     });
     let prefixes = page.prefixes.iter();
-    let prefixes = prefixes.map(|prefix| CommonPrefix { prefix: Some(encoding.write(prefix)) });
+    let prefixes = prefixes.map(|prefix| CommonPrefix {
+        prefix: Some(encoding.write(prefix)),
+    });
     Ok(S3Response::new(ListMultipartUploadsOutput {
         bucket: Some(input.bucket),
         common_prefixes: Some(prefixes.collect()),

@@ -26,9 +26,16 @@ pub(crate) async fn put(
     front: &Front,
     req: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
-    let S3Request { input, headers, trailing_headers, .. } = req;
+    let S3Request {
+        input,
+        headers,
+        trailing_headers,
+        ..
+    } = req;
     checked_key(&input.key)?;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let claims = Claims::of(&headers)?;
     let attributes = attributes::of_request(&headers, input.metadata)?;
     let at = ObjectKey::new(bucket.id, &input.key);
@@ -52,7 +59,9 @@ pub(crate) async fn put(
     };
     let conditions = on_write(input.if_match, input.if_none_match);
     let op = KeyOp::Put { object, conditions };
-    let reply = front.commit(&bucket, &input.key, written.blob.id.into(), op).await?;
+    let reply = front
+        .commit(&bucket, &input.key, written.blob.id.into(), op)
+        .await?;
     front.path.committed(&written.blob);
     let mut answer = PutObjectOutput {
         checksum_type: Some(scope_type(checksum.scope)),
@@ -67,8 +76,15 @@ pub(crate) async fn put(
 /// The version id to tell after a put, when the bucket keeps versions.
 pub(crate) fn put_version(reply: &KeyReply) -> Option<String> {
     match reply {
-        KeyReply::Put { stamp, versioned: true } => Some(stamp.to_string()),
-        KeyReply::Completed { stamp, versioned: true, .. } => Some(stamp.to_string()),
+        KeyReply::Put {
+            stamp,
+            versioned: true,
+        } => Some(stamp.to_string()),
+        KeyReply::Completed {
+            stamp,
+            versioned: true,
+            ..
+        } => Some(stamp.to_string()),
         _ => None,
     }
 }
@@ -122,7 +138,9 @@ impl Read {
         answer.content_range.clone_from(&selection.content_range);
         answer.parts_count = selection.parts;
         let whole = selection.bytes == (0..record.len);
-        let wanted = self.checksum.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED);
+        let wanted = self
+            .checksum
+            .is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED);
         if let Some(checksum) = record.checksum.as_ref().filter(|_| wanted && whole) {
             attributes::tell(&mut answer, checksum);
         }
@@ -139,7 +157,9 @@ fn not_modified(record: &ObjectRecord) -> S3Error {
     }
     let mut text = Vec::new();
     let modified = timestamp(record.modified_ms);
-    if modified.format(TimestampFormat::HttpDate, &mut text).is_ok()
+    if modified
+        .format(TimestampFormat::HttpDate, &mut text)
+        .is_ok()
         && let Ok(modified) = HeaderValue::from_bytes(&text)
     {
         headers.insert(header::LAST_MODIFIED, modified);
@@ -153,12 +173,17 @@ pub(crate) async fn get(
     req: S3Request<GetObjectInput>,
 ) -> S3Result<S3Response<GetObjectOutput>> {
     let input = req.input;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let at = ObjectKey::new(bucket.id, input.key);
     let found = front.found(&at, input.version_id.as_deref()).await?;
     let (selection, mut answer) = read_of!(input).decide(&found.record)?;
     let len = selection.bytes.end - selection.bytes.start;
-    let bytes = front.path.read(at, ReadContent::from(found), selection.bytes).await;
+    let bytes = front
+        .path
+        .read(at, ReadContent::from(found), selection.bytes)
+        .await;
     answer.body = Some(body::outgoing(bytes.map_err(errors::read)?, len));
     Ok(S3Response::new(answer))
 }
@@ -168,7 +193,9 @@ pub(crate) async fn head(
     req: S3Request<HeadObjectInput>,
 ) -> S3Result<S3Response<HeadObjectOutput>> {
     let input = req.input;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let at = ObjectKey::new(bucket.id, input.key);
     let found = front.found(&at, input.version_id.as_deref()).await?;
     let overrides = (
@@ -196,7 +223,9 @@ pub(crate) async fn attributes(
     req: S3Request<GetObjectAttributesInput>,
 ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
     let input = req.input;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let at = ObjectKey::new(bucket.id, input.key);
     let Found { record, .. } = front.found(&at, input.version_id.as_deref()).await?;
     let mut answer = GetObjectAttributesOutput {
@@ -204,7 +233,10 @@ pub(crate) async fn attributes(
         ..GetObjectAttributesOutput::default()
     };
     // One header may name several, with commas between.
-    let names = input.object_attributes.iter().flat_map(|names| names.as_str().split(','));
+    let names = input
+        .object_attributes
+        .iter()
+        .flat_map(|names| names.as_str().split(','));
     for name in names.map(str::trim) {
         match name {
             ObjectAttributes::ETAG => answer.e_tag = Some(strong(&record.etag)),
@@ -242,7 +274,9 @@ fn told_parts(
     }
     let (after, max) = (after.unwrap_or(0), max.unwrap_or(1000).min(1000));
     if after < 0 || max < 0 {
-        return Err(errors::invalid_argument("part-number-marker and max-parts must not be negative"));
+        return Err(errors::invalid_argument(
+            "part-number-marker and max-parts must not be negative",
+        ));
     }
     let parts: Vec<ObjectPart> = (1..)
         .zip(lens)
@@ -255,7 +289,10 @@ fn told_parts(
         })
         .collect();
     let count = i32::try_from(lens.len()).unwrap_or(i32::MAX);
-    let last = parts.last().and_then(|part| part.part_number).unwrap_or(after);
+    let last = parts
+        .last()
+        .and_then(|part| part.part_number)
+        .unwrap_or(after);
     Ok(Some(GetObjectAttributesParts {
         is_truncated: Some(last < count),
         max_parts: Some(max),
@@ -272,10 +309,20 @@ pub(crate) async fn tagging(
     req: S3Request<GetObjectTaggingInput>,
 ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
     let input = req.input;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let at = ObjectKey::new(bucket.id, input.key);
     let found = front.found(&at, input.version_id.as_deref()).await?;
     let tags = found.record.attributes.tags.into_iter();
-    let tag_set = tags.map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect();
-    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
+    let tag_set = tags
+        .map(|(key, value)| Tag {
+            key: Some(key),
+            value: Some(value),
+        })
+        .collect();
+    Ok(S3Response::new(GetObjectTaggingOutput {
+        tag_set,
+        version_id: None,
+    }))
 }

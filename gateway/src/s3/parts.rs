@@ -36,7 +36,10 @@ impl PartAt<'_> {
     /// Whom the part's blob is for.
     pub(crate) fn owner(&self) -> Owner {
         let at = ObjectKey::new(self.bucket.id, self.key);
-        Owner { at, upload: Some((self.upload, self.number)) }
+        Owner {
+            at,
+            upload: Some((self.upload, self.number)),
+        }
     }
 }
 
@@ -60,12 +63,25 @@ pub(crate) async fn algorithm_of(
     part: &PartAt<'_>,
 ) -> S3Result<Option<ChecksumAlgorithm>> {
     let at = ObjectKey::new(part.bucket.id, part.key);
-    let page = page_of(front, &at, PartsQuery { upload: part.upload, after: 0, limit: 0 }).await?;
+    let page = page_of(
+        front,
+        &at,
+        PartsQuery {
+            upload: part.upload,
+            after: 0,
+            limit: 0,
+        },
+    )
+    .await?;
     Ok(page.checksum.map(|(algorithm, _)| algorithm))
 }
 
 async fn page_of(front: &Front, at: &ObjectKey, query: PartsQuery) -> S3Result<PartsPage> {
-    let page = front.metadata.parts(at, query).await.map_err(errors::metadata)?;
+    let page = front
+        .metadata
+        .parts(at, query)
+        .await
+        .map_err(errors::metadata)?;
     page.ok_or_else(errors::no_such_upload)
 }
 
@@ -80,12 +96,19 @@ pub(crate) async fn commit(
         number: part.number,
         etag: hex::encode(written.md5),
         modified_ms: front.env.clock.wall_ms(),
-        checksum: algorithm.map(|_| of_body(&written, algorithm)).transpose()?,
+        checksum: algorithm
+            .map(|_| of_body(&written, algorithm))
+            .transpose()?,
         blob: written.blob,
     };
-    let op =
-        KeyOp::PutPart { upload: part.upload, part: record.clone(), inline: written.inline };
-    front.commit(part.bucket, part.key, record.blob.id.into(), op).await?;
+    let op = KeyOp::PutPart {
+        upload: part.upload,
+        part: record.clone(),
+        inline: written.inline,
+    };
+    front
+        .commit(part.bucket, part.key, record.blob.id.into(), op)
+        .await?;
     front.path.committed(&record.blob);
     Ok(record)
 }
@@ -94,8 +117,15 @@ pub(crate) async fn put(
     front: &Front,
     req: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
-    let S3Request { input, headers, trailing_headers, .. } = req;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let S3Request {
+        input,
+        headers,
+        trailing_headers,
+        ..
+    } = req;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let part = PartAt {
         bucket: &bucket,
         key: &input.key,
@@ -115,13 +145,20 @@ pub(crate) async fn put(
         return Err(errors::invalid_request(text));
     }
     let algorithm = chosen.or(claims.algorithm());
-    let body = Receive { owner: part.owner(), body: input.body, headers: &headers, algorithm };
+    let body = Receive {
+        owner: part.owner(),
+        body: input.body,
+        headers: &headers,
+        algorithm,
+    };
     let written = front.receive(body).await?;
     claims.verify(&written, trailing_headers.as_ref())?;
     let crc64 = of_body(&written, None)?;
     let record = commit(front, &part, written, algorithm).await?;
-    let mut answer =
-        UploadPartOutput { e_tag: Some(strong(&record.etag)), ..UploadPartOutput::default() };
+    let mut answer = UploadPartOutput {
+        e_tag: Some(strong(&record.etag)),
+        ..UploadPartOutput::default()
+    };
     let told = record.checksum.unwrap_or(crc64);
     tell_checksum!(answer, told.algorithm, told.value);
     Ok(S3Response::new(answer))
@@ -132,23 +169,41 @@ pub(crate) async fn list(
     req: S3Request<ListPartsInput>,
 ) -> S3Result<S3Response<ListPartsOutput>> {
     let input = req.input;
-    let bucket = front.bucket(&input.bucket, input.expected_bucket_owner.as_deref()).await?;
+    let bucket = front
+        .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
+        .await?;
     let upload = upload_id(&input.upload_id)?;
     let max = input.max_parts.unwrap_or(1000);
-    let limit = u32::try_from(max).map_err(|_| not_negative("max-parts"))?.min(1000);
+    let limit = u32::try_from(max)
+        .map_err(|_| not_negative("max-parts"))?
+        .min(1000);
     let marker = input.part_number_marker.unwrap_or(0);
     let after = u32::try_from(marker).map_err(|_| not_negative("part-number-marker"))?;
     let after = u16::try_from(after).unwrap_or(u16::MAX);
     let at = ObjectKey::new(bucket.id, &input.key);
-    let page = page_of(front, &at, PartsQuery { upload, after, limit }).await?;
+    let page = page_of(
+        front,
+        &at,
+        PartsQuery {
+            upload,
+            after,
+            limit,
+        },
+    )
+    .await?;
     let owner = front.owner();
     let next = page.parts.last().map(|part| i32::from(part.number));
-    let algorithm = page.checksum.map(|(algorithm, _)| checksum::name(algorithm));
+    let algorithm = page
+        .checksum
+        .map(|(algorithm, _)| checksum::name(algorithm));
     Ok(S3Response::new(ListPartsOutput {
         bucket: Some(input.bucket),
         checksum_algorithm: algorithm.map(dto::ChecksumAlgorithm::from_static),
         checksum_type: page.checksum.map(|(_, scope)| scope_type(scope)),
-        initiator: Some(Initiator { display_name: owner.display_name.clone(), id: owner.id.clone() }),
+        initiator: Some(Initiator {
+            display_name: owner.display_name.clone(),
+            id: owner.id.clone(),
+        }),
         is_truncated: Some(page.more && limit > 0),
         key: Some(input.key),
         max_parts: Some(max),

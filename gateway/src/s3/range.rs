@@ -34,22 +34,33 @@ pub(crate) fn select(
             let text = "Cannot specify both Range header and partNumber query parameter";
             Err(errors::invalid_request(text))
         }
-        (None, None) => Ok(Selection { bytes: 0..len, content_range: None, parts: None }),
+        (None, None) => Ok(Selection {
+            bytes: 0..len,
+            content_range: None,
+            parts: None,
+        }),
         (Some(range), None) => Ok(partial(cut(range, len)?, len, None)),
         (None, Some(number)) => numbered(len, parts, number),
     }
 }
 
 fn numbered(len: u64, parts: &[u64], number: i32) -> S3Result<Selection> {
-    let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+    let index = usize::try_from(number)
+        .ok()
+        .and_then(|number| number.checked_sub(1));
     let Some(index) = index.filter(|index| *index < 10_000) else {
-        return Err(errors::invalid_argument("Part number must be an integer from 1 to 10000"));
+        return Err(errors::invalid_argument(
+            "Part number must be an integer from 1 to 10000",
+        ));
     };
     if parts.is_empty() && index == 0 {
         return Ok(partial(0..len, len, None));
     }
     let Some(part_len) = parts.get(index) else {
-        return Err(not_satisfiable(len, "The requested part number is not satisfiable"));
+        return Err(not_satisfiable(
+            len,
+            "The requested part number is not satisfiable",
+        ));
     };
     let start: u64 = parts[..index].iter().sum();
     let count = i32::try_from(parts.len()).unwrap_or(i32::MAX);
@@ -64,15 +75,22 @@ fn cut(range: Range, len: u64) -> S3Result<Bytes<u64>> {
         Range::Suffix { length } => len - length.min(len)..len,
     };
     match bytes.is_empty() {
-        true => Err(not_satisfiable(len, "The requested range is not satisfiable")),
+        true => Err(not_satisfiable(
+            len,
+            "The requested range is not satisfiable",
+        )),
         false => Ok(bytes),
     }
 }
 
 fn partial(bytes: Bytes<u64>, len: u64, parts: Option<i32>) -> Selection {
-    let content_range = (!bytes.is_empty())
-        .then(|| format!("bytes {}-{}/{len}", bytes.start, bytes.end - 1));
-    Selection { bytes, content_range, parts }
+    let content_range =
+        (!bytes.is_empty()).then(|| format!("bytes {}-{}/{len}", bytes.start, bytes.end - 1));
+    Selection {
+        bytes,
+        content_range,
+        parts,
+    }
 }
 
 fn not_satisfiable(len: u64, text: &'static str) -> S3Error {
@@ -94,7 +112,11 @@ fn not_satisfiable(len: u64, text: &'static str) -> S3Error {
 pub(crate) fn of_copy_source(text: Option<&str>, len: u64) -> S3Result<Bytes<u64>> {
     let Some(text) = text else { return Ok(0..len) };
     let range = Range::parse(text);
-    let Ok(Range::Int { first, last: Some(last) }) = range else {
+    let Ok(Range::Int {
+        first,
+        last: Some(last),
+    }) = range
+    else {
         let text = "The x-amz-copy-source-range value must be of the form bytes=first-last";
         return Err(errors::invalid_argument(text));
     };
@@ -124,13 +146,22 @@ mod tests {
         ] {
             let found = of(header, 10).unwrap();
             assert_eq!(found.bytes, bytes, "{header}");
-            assert_eq!(found.content_range.as_deref(), Some(content_range), "{header}");
+            assert_eq!(
+                found.content_range.as_deref(),
+                Some(content_range),
+                "{header}"
+            );
         }
     }
 
     #[test]
     fn a_range_past_the_end_or_of_nothing_is_not_satisfiable() {
-        for (header, len) in [("bytes=10-", 10), ("bytes=-0", 10), ("bytes=0-", 0), ("bytes=-1", 0)] {
+        for (header, len) in [
+            ("bytes=10-", 10),
+            ("bytes=-0", 10),
+            ("bytes=0-", 0),
+            ("bytes=-1", 0),
+        ] {
             let error = of(header, len).unwrap_err();
             assert_eq!(error.code(), &S3ErrorCode::InvalidRange, "{header}");
             let told = &error.headers().unwrap()[http::header::CONTENT_RANGE];
@@ -147,7 +178,10 @@ mod tests {
         assert_eq!(second.content_range.as_deref(), Some("bytes 5-11/14"));
         assert_eq!(part(4).unwrap_err().code(), &S3ErrorCode::InvalidRange);
         for number in [0, -1, 10_001, i32::MIN] {
-            assert_eq!(part(number).unwrap_err().code(), &S3ErrorCode::InvalidArgument);
+            assert_eq!(
+                part(number).unwrap_err().code(),
+                &S3ErrorCode::InvalidArgument
+            );
         }
         let whole = select(14, &[], None, Some(1)).unwrap();
         assert_eq!((whole.bytes, whole.parts), (0..14, None));

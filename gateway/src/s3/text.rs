@@ -28,7 +28,9 @@ impl Encoding {
         match encoding.map(EncodingType::as_str) {
             None | Some("") => Ok(Self::Plain),
             Some(text) if text.eq_ignore_ascii_case("url") => Ok(Self::Url),
-            Some(_) => Err(errors::invalid_argument("Invalid Encoding Method specified in Request")),
+            Some(_) => Err(errors::invalid_argument(
+                "Invalid Encoding Method specified in Request",
+            )),
         }
     }
 
@@ -72,9 +74,13 @@ pub(crate) fn token(place: &str) -> String {
 /// # Errors
 /// `InvalidArgument` when it is none of ours.
 pub(crate) fn place(token: &str) -> S3Result<String> {
-    let bytes = token.strip_prefix(TOKEN_VERSION).and_then(|rest| URL_SAFE_NO_PAD.decode(rest).ok());
+    let bytes = token
+        .strip_prefix(TOKEN_VERSION)
+        .and_then(|rest| URL_SAFE_NO_PAD.decode(rest).ok());
     let wrong = || errors::invalid_argument("The continuation token provided is incorrect");
-    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(wrong)
+    bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -84,7 +90,10 @@ mod tests {
 
     #[test]
     fn url_encoding_leaves_slashes_and_encodes_what_xml_cannot_hold() {
-        assert_eq!(Encoding::Url.write("a/b c+\u{1}\u{e9}"), "a/b%20c%2B%01%C3%A9");
+        assert_eq!(
+            Encoding::Url.write("a/b c+\u{1}\u{e9}"),
+            "a/b%20c%2B%01%C3%A9"
+        );
         assert_eq!(Encoding::Plain.write("a b"), "a b");
     }
 

@@ -33,7 +33,13 @@ impl Arriving {
         digests: Option<BodyDigests>,
         chunks: Option<Chunks>,
     ) -> Self {
-        Self { body, received, digests, chunks, ready: VecDeque::new() }
+        Self {
+            body,
+            received,
+            digests,
+            chunks,
+            ready: VecDeque::new(),
+        }
     }
 }
 
@@ -56,8 +62,11 @@ impl Body for Arriving {
                 Some(Ok(frame)) => frame,
             };
             // HTTP trailers mean nothing in S3.
-            let Ok(bytes) = frame.into_data() else { continue };
-            this.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let Ok(bytes) = frame.into_data() else {
+                continue;
+            };
+            this.received
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if let Some(digests) = &this.digests {
                 digests.update(&bytes);
             }

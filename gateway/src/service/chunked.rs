@@ -42,7 +42,9 @@ impl Chunks {
     pub(crate) fn of(content: &[u8]) -> Option<Self> {
         let signed = !content.starts_with(b"STREAMING-UNSIGNED-PAYLOAD");
         let state = State::Line(Vec::new());
-        content.starts_with(b"STREAMING-").then_some(Self { signed, state })
+        content
+            .starts_with(b"STREAMING-")
+            .then_some(Self { signed, state })
     }
 
     /// Takes in what arrived, and gives what to pass on.
@@ -69,7 +71,9 @@ impl Chunks {
                     }
                 }
                 State::Data(left) => {
-                    let len = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    let len = usize::try_from(*left)
+                        .unwrap_or(usize::MAX)
+                        .min(bytes.len());
                     let piece = bytes.split_to(len);
                     *left -= len as u64;
                     if *left == 0 {
@@ -118,7 +122,9 @@ impl Chunks {
 }
 
 fn chunk_len(line: &[u8]) -> Result<u64, FramingError> {
-    let end = line.iter().position(|byte| matches!(byte, b';' | b'\r' | b'\n'));
+    let end = line
+        .iter()
+        .position(|byte| matches!(byte, b';' | b'\r' | b'\n'));
     let digits = std::str::from_utf8(&line[..end.unwrap_or(line.len())]).unwrap_or_default();
     // No sign, which the parser below would take.
     let malformed = FramingError("the length of a chunk is malformed");
@@ -138,7 +144,9 @@ mod tests {
         let mut chunks = Chunks::of(kind.as_bytes()).unwrap();
         let (mut out, mut rest, mut pieces) = (VecDeque::new(), body, pieces.iter().cycle());
         while !rest.is_empty() {
-            let len = pieces.next().map_or(rest.len(), |len| (*len).clamp(1, rest.len()));
+            let len = pieces
+                .next()
+                .map_or(rest.len(), |len| (*len).clamp(1, rest.len()));
             let (piece, after) = rest.split_at(len);
             chunks.push(Bytes::copy_from_slice(piece), &mut out)?;
             rest = after;
@@ -196,7 +204,12 @@ mod tests {
 
     #[test]
     fn malformed_framing_is_refused() {
-        for body in ["xyz\r\n", "+5\r\nhello\r\n", "5\r\nhello!\r\n", "fffffffffffffffff\r\n"] {
+        for body in [
+            "xyz\r\n",
+            "+5\r\nhello\r\n",
+            "5\r\nhello!\r\n",
+            "fffffffffffffffff\r\n",
+        ] {
             assert!(pass(UNSIGNED, body.as_bytes(), &[3]).is_err(), "{body}");
         }
         assert!(pass(UNSIGNED, &[b'0'; 1000], &[100]).is_err());

@@ -13,7 +13,9 @@ impl Hosts {
     /// Domains with or without a port, in any case.
     pub(crate) fn new(domains: &[String]) -> Self {
         let domains = domains.iter();
-        let domains = domains.map(|domain| without_port(domain).to_ascii_lowercase()).collect();
+        let domains = domains
+            .map(|domain| without_port(domain).to_ascii_lowercase())
+            .collect();
         Self { domains }
     }
 }
@@ -29,7 +31,9 @@ impl S3Host for Hosts {
     fn parse_host_header<'a>(&'a self, host: &'a str) -> S3Result<VirtualHost<'a>> {
         let name = without_port(host).to_ascii_lowercase();
         for domain in &self.domains {
-            let bucket = name.strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.'));
+            let bucket = name
+                .strip_suffix(domain.as_str())
+                .and_then(|rest| rest.strip_suffix('.'));
             if let Some(bucket) = bucket {
                 return Ok(VirtualHost::new(domain.as_str()).with_bucket(bucket.to_owned()));
             }
@@ -53,7 +57,11 @@ mod tests {
             ("other.org", None),
             ("a.local", Some("a")),
         ] {
-            assert_eq!(hosts.parse_host_header(host).unwrap().bucket(), bucket, "{host}");
+            assert_eq!(
+                hosts.parse_host_header(host).unwrap().bucket(),
+                bucket,
+                "{host}"
+            );
         }
     }
 }

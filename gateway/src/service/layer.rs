@@ -45,7 +45,9 @@ impl Layer {
         let received = Arc::new(AtomicU64::new(0));
         let mut response = match prepare(request, &operation, &received) {
             Ok(request) => self.s3.call(request).await?,
-            Err(error) => error.to_http_response().map_err(|error| HttpError::new(error.into()))?,
+            Err(error) => error
+                .to_http_response()
+                .map_err(|error| HttpError::new(error.into()))?,
         };
         if response.status() == StatusCode::NOT_MODIFIED {
             *response.body_mut() = s3s::Body::empty();
@@ -85,7 +87,9 @@ fn prepare(
     let chunks = content.and_then(|content| Chunks::of(content.as_bytes()));
     // The XML of a multi-delete or a new bucket; objects are digested by the data path.
     let whole = parts.method == Method::POST || !parts.uri.path().trim_matches('/').contains('/');
-    let digests = (whole && chunks.is_none()).then(|| BodyDigests::begin(&parts.headers)).flatten();
+    let digests = (whole && chunks.is_none())
+        .then(|| BodyDigests::begin(&parts.headers))
+        .flatten();
     if let Some(digests) = &digests {
         parts.extensions.insert(digests.clone());
     }

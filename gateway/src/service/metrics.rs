@@ -44,7 +44,10 @@ impl Metrics {
             Ok::<_, prometheus::Error>(counter)
         };
         let errors = IntCounterVec::new(
-            Opts::new("enfilade_gateway_errors_total", "Answers with status 4xx or 5xx."),
+            Opts::new(
+                "enfilade_gateway_errors_total",
+                "Answers with status 4xx or 5xx.",
+            ),
             &["operation", "class"],
         )?;
         registry.register(Box::new(errors.clone()))?;
@@ -58,8 +61,10 @@ impl Metrics {
             &["operation"],
         )?;
         registry.register(Box::new(seconds.clone()))?;
-        let connections =
-            IntGauge::new("enfilade_gateway_connections", "Open connections of clients.")?;
+        let connections = IntGauge::new(
+            "enfilade_gateway_connections",
+            "Open connections of clients.",
+        )?;
         registry.register(Box::new(connections.clone()))?;
         Ok(Self {
             requests: by_operation("enfilade_gateway_requests_total", "Requests answered.")?,
@@ -69,7 +74,10 @@ impl Metrics {
                 "enfilade_gateway_received_bytes_total",
                 "Bytes of bodies of requests.",
             )?,
-            sent: by_operation("enfilade_gateway_sent_bytes_total", "Bytes of bodies of answers.")?,
+            sent: by_operation(
+                "enfilade_gateway_sent_bytes_total",
+                "Bytes of bodies of answers.",
+            )?,
             connections,
         })
     }
@@ -78,8 +86,12 @@ impl Metrics {
     pub(crate) fn served(&self, served: &Served) {
         let operation = &[served.operation.unwrap_or(UNKNOWN)];
         self.requests.with_label_values(operation).inc();
-        self.seconds.with_label_values(operation).observe(served.time.as_secs_f64());
-        self.received.with_label_values(operation).inc_by(served.received);
+        self.seconds
+            .with_label_values(operation)
+            .observe(served.time.as_secs_f64());
+        self.received
+            .with_label_values(operation)
+            .inc_by(served.received);
         self.sent.with_label_values(operation).inc_by(served.sent);
         let class = match served.status {
             status if status.is_client_error() => "client",

@@ -113,21 +113,33 @@ impl Gateway {
             nodes,
             Arc::clone(&view),
         );
-        let front =
-            Front { settings: Arc::new(s3), env, metadata, view, path: Arc::new(path) };
+        let front = Front {
+            settings: Arc::new(s3),
+            env,
+            metadata,
+            view,
+            path: Arc::new(path),
+        };
         let mut builder = S3ServiceBuilder::new(front.clone());
         let mut config = S3Config::default();
         config.xml_max_body_size = XML_LEN_MAX;
         // Forms are refused before s3s sees them; this is the second lock on its buffer.
         config.post_object_max_file_size = 0;
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        builder.set_auth(RootUser::new(&front.settings.access_key, &front.settings.secret_key));
+        builder.set_auth(RootUser::new(
+            &front.settings.access_key,
+            &front.settings.secret_key,
+        ));
         builder.set_access(Guard);
         if !front.settings.domains.is_empty() {
             builder.set_host(Hosts::new(&front.settings.domains));
         }
         let layer = Layer::new(builder.build(), front.env.clone(), metrics.clone());
-        Ok(Self { layer, front, metrics })
+        Ok(Self {
+            layer,
+            front,
+            metrics,
+        })
     }
 
     /// The view of the cluster that requests act on.

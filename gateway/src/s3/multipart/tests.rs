@@ -7,7 +7,11 @@ use s3s::crypto::{self, Checksum as _};
 
 fn part(number: i32, etag: &str) -> CompletedPart {
     let e_tag = Some(strong(etag));
-    CompletedPart { part_number: Some(number), e_tag, ..CompletedPart::default() }
+    CompletedPart {
+        part_number: Some(number),
+        e_tag,
+        ..CompletedPart::default()
+    }
 }
 
 fn record(number: u16, body: &[u8]) -> PartRecord {
@@ -18,13 +22,20 @@ fn record(number: u16, body: &[u8]) -> PartRecord {
         etag: hex::encode(crypto::Md5::checksum(body)),
         modified_ms: 0,
         checksum: None,
-        blob: Blob { id, len: body.len() as u64, crc64, place: Place::Inline },
+        blob: Blob {
+            id,
+            len: body.len() as u64,
+            crc64,
+            place: Place::Inline,
+        },
     }
 }
 
 fn named(parts: &[PartRecord]) -> Vec<NamedPart> {
-    let parts: Vec<_> =
-        parts.iter().map(|record| part(i32::from(record.number), &record.etag)).collect();
+    let parts: Vec<_> = parts
+        .iter()
+        .map(|record| part(i32::from(record.number), &record.etag))
+        .collect();
     chosen_parts(&parts).unwrap()
 }
 
@@ -45,8 +56,14 @@ fn parts_are_named_in_order_with_number_and_etag() {
     for (parts, code) in [
         (vec![], S3ErrorCode::MalformedXML),
         (vec![CompletedPart::default()], S3ErrorCode::MalformedXML),
-        (vec![part(2, etag), part(1, etag)], S3ErrorCode::InvalidPartOrder),
-        (vec![part(1, etag), part(1, etag)], S3ErrorCode::InvalidPartOrder),
+        (
+            vec![part(2, etag), part(1, etag)],
+            S3ErrorCode::InvalidPartOrder,
+        ),
+        (
+            vec![part(1, etag), part(1, etag)],
+            S3ErrorCode::InvalidPartOrder,
+        ),
         (vec![part(0, etag)], S3ErrorCode::InvalidPart),
         (vec![part(10_001, etag)], S3ErrorCode::InvalidPart),
         (vec![part(-1, etag)], S3ErrorCode::InvalidPart),
@@ -61,7 +78,10 @@ fn the_checksum_of_an_object_follows_from_its_parts() {
     let made = Made::of(&named(&parts), &parts, None).unwrap();
     let expected = crypto::Crc64Nvme::checksum(b"hello, world").to_vec();
     let checksum = made.checksum.unwrap();
-    assert_eq!(checksum::raw(ChecksumAlgorithm::Crc64Nvme, &checksum.value), Some(expected));
+    assert_eq!(
+        checksum::raw(ChecksumAlgorithm::Crc64Nvme, &checksum.value),
+        Some(expected)
+    );
     assert_eq!(made.len, Some(12));
 }
 
@@ -93,7 +113,9 @@ fn what_a_client_says_of_the_object_is_compared() {
     assert!(made.check(&input(Some(12), Some(value))).is_ok());
     let error = made.check(&input(Some(13), None)).unwrap_err();
     assert_eq!(error.code(), &S3ErrorCode::InvalidRequest);
-    let error = made.check(&input(None, Some("AAAAAAAAAAA=".to_owned()))).unwrap_err();
+    let error = made
+        .check(&input(None, Some("AAAAAAAAAAA=".to_owned())))
+        .unwrap_err();
     assert_eq!(error.code(), &S3ErrorCode::BadDigest);
 }
 

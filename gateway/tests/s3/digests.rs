@@ -1,0 +1,170 @@
+//! Digests that clients name, in headers and trailers.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use crc_fast::CrcAlgorithm;
+use sha2::Digest;
+
+use crate::support::client::{Payload, call};
+use crate::support::cluster::Cluster;
+
+const BODY: &str = "some body of an object";
+
+fn all(body: &[u8]) -> [(&'static str, String); 5] {
+    let crc = |algorithm| crc_fast::checksum(algorithm, body).to_be_bytes();
+    [
+        (
+            "x-amz-checksum-crc32",
+            STANDARD.encode(&crc(CrcAlgorithm::Crc32IsoHdlc)[4..]),
+        ),
+        (
+            "x-amz-checksum-crc32c",
+            STANDARD.encode(&crc(CrcAlgorithm::Crc32Iscsi)[4..]),
+        ),
+        (
+            "x-amz-checksum-crc64nvme",
+            STANDARD.encode(crc(CrcAlgorithm::Crc64Nvme)),
+        ),
+        ("x-amz-checksum-sha1", STANDARD.encode(sha1(body))),
+        (
+            "x-amz-checksum-sha256",
+            STANDARD.encode(sha2::Sha256::digest(body)),
+        ),
+    ]
+}
+
+fn sha1(body: &[u8]) -> [u8; 20] {
+    use s3s::crypto::{Checksum, Sha1};
+    Sha1::checksum(body)
+}
+
+#[tokio::test]
+async fn right_checksums_are_kept_and_wrong_ones_leave_nothing() {
+    let cluster = Cluster::start().await;
+    let client = cluster.bucket("bucket").await;
+    for ((name, right), (_, wrong)) in all(BODY.as_bytes()).into_iter().zip(all(b"another")) {
+        let put = |value: &str| call("PUT", "/bucket/key").body(BODY).header(name, value);
+        let trailing = |value: &str, payload| {
+            call("PUT", "/bucket/key")
+                .body(BODY)
+                .payload(payload)
+                .trailer(name, value)
+        };
+        client.send(put(&wrong)).await.refused(400, "BadDigest");
+        for payload in [Payload::UnsignedTrailer(8192), Payload::ChunksTrailer(8192)] {
+            client
+                .send(trailing(&wrong, payload))
+                .await
+                .refused(400, "BadDigest");
+        }
+        client.get("/bucket/key").await.refused(404, "NoSuchKey");
+        for request in [
+            put(&right),
+            trailing(&right, Payload::UnsignedTrailer(8192)),
+            trailing(&right, Payload::ChunksTrailer(8192)),
+        ] {
+            let answer = client.send(request).await.expect(200);
+            assert_eq!(answer.header(name), right);
+            let got =
+                client.send(call("GET", "/bucket/key").header("x-amz-checksum-mode", "ENABLED"));
+            let got = got.await.expect(200);
+            assert_eq!(
+                (got.header(name), got.text().as_str()),
+                (right.as_str(), BODY)
+            );
+            assert_eq!(got.header("x-amz-checksum-type"), "FULL_OBJECT");
+            assert_eq!(client.get("/bucket/key").await.header(name), "");
+            client.delete("/bucket/key").await.expect(204);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_object_without_a_checksum_gets_the_default_of_s3() {
+    let cluster = Cluster::start().await;
+    let client = cluster.bucket("bucket").await;
+    client.put("/bucket/key", BODY).await.expect(200);
+    let head = call("HEAD", "/bucket/key").header("x-amz-checksum-mode", "ENABLED");
+    let head = client.send(head).await.expect(200);
+    assert_eq!(
+        head.header("x-amz-checksum-crc64nvme"),
+        all(BODY.as_bytes())[2].1
+    );
+    let attributes = call("GET", "/bucket/key")
+        .query("attributes", "")
+        .header("x-amz-object-attributes", "Checksum,ObjectSize,ETag");
+    let attributes = client.send(attributes).await.expect(200);
+    assert_eq!(
+        attributes.element("ObjectSize").unwrap(),
+        BODY.len().to_string()
+    );
+    assert_eq!(
+        attributes.element("ChecksumCRC64NVME").unwrap(),
+        all(BODY.as_bytes())[2].1
+    );
+}
+
+#[tokio::test]
+async fn content_md5_is_compared_for_objects_and_for_deletes() {
+    let cluster = Cluster::start().await;
+    let client = cluster.bucket("bucket").await;
+    let md5 = |body: &[u8]| STANDARD.encode(md5::Md5::digest(body));
+    let put = |value: &str| {
+        call("PUT", "/bucket/key")
+            .body(BODY)
+            .header("content-md5", value)
+    };
+    client
+        .send(put(&md5(b"another")))
+        .await
+        .refused(400, "BadDigest");
+    client
+        .send(put("bm90IGFuIG1kNQ=="))
+        .await
+        .refused(400, "InvalidDigest");
+    client.get("/bucket/key").await.refused(404, "NoSuchKey");
+    client.send(put(&md5(BODY.as_bytes()))).await.expect(200);
+
+    let xml = "<Delete><Object><Key>key</Key></Object></Delete>";
+    let delete = |name: &str, value: &str| {
+        call("POST", "/bucket")
+            .query("delete", "")
+            .body(xml)
+            .header(name, value)
+    };
+    client
+        .send(delete("content-md5", &md5(b"another")))
+        .await
+        .refused(400, "BadDigest");
+    let (name, value) = &all(b"another")[0];
+    client
+        .send(delete(name, value))
+        .await
+        .refused(400, "BadDigest");
+    client.get("/bucket/key").await.expect(200);
+    let (name, value) = &all(xml.as_bytes())[0];
+    client.send(delete(name, value)).await.expect(200);
+    client.get("/bucket/key").await.refused(404, "NoSuchKey");
+}
+
+#[tokio::test]
+async fn an_announced_trailer_must_come() {
+    let cluster = Cluster::start().await;
+    let client = cluster.bucket("bucket").await;
+    let mut put = call("PUT", "/bucket/key")
+        .body(BODY)
+        .payload(Payload::UnsignedTrailer(8192));
+    put.headers.push((
+        "x-amz-trailer".to_owned(),
+        "x-amz-checksum-crc32".to_owned(),
+    ));
+    client.send(put).await.refused(400, "IncompleteBody");
+    // Also when there is no body at all.
+    let mut put = call("PUT", "/bucket/key").payload(Payload::UnsignedTrailer(8192));
+    put.headers.push((
+        "x-amz-trailer".to_owned(),
+        "x-amz-checksum-crc32".to_owned(),
+    ));
+    client.send(put).await.refused(400, "IncompleteBody");
+    client.get("/bucket/key").await.refused(404, "NoSuchKey");
+}

@@ -1,0 +1,10 @@
+//! The S3 front through its real HTTP stack, over the in-memory twins of metadata and nodes.
+
+mod buckets;
+mod digests;
+mod faults;
+mod listing;
+mod multipart;
+mod objects;
+mod signatures;
+mod support;

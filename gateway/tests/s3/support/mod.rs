@@ -1,0 +1,5 @@
+//! A cluster in memory behind the real HTTP stack, and a client that signs.
+
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod sign;
