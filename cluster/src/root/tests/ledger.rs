@@ -142,7 +142,11 @@ proptest! {
             for (blob, first, more) in ranges {
                 rows.push(row(id, 0, blob, first, first + more));
                 for stripe in first..=first + more {
-                    if enters { open.insert((blob, stripe)); } else { open.remove(&(blob, stripe)); }
+                    if enters {
+                        open.insert((blob, stripe));
+                    } else {
+                        open.remove(&(blob, stripe));
+                    }
                 }
             }
             let command = if enters {
