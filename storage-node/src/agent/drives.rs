@@ -12,6 +12,8 @@ use crate::engine::Engine;
 
 /// The pause after the root group did not answer.
 const METADATA_PAUSE: Duration = Duration::from_millis(500);
+/// How often it is looked whether an engine is still in use.
+const LET_GO_PAUSE: Duration = Duration::from_millis(50);
 /// A drive that keeps failing is tried this many times less often than one that failed once.
 const BACKOFF_MAX: u32 = 64;
 
@@ -23,15 +25,19 @@ pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watc
             () = context.stop.cancelled() => return,
             attached = attach(&context, &spec) => attached,
         };
-        let pause = match attached {
+        let pause = context.node.host().settings.reopen_interval * backoff;
+        match attached {
             Ok(engine) => {
                 context.set_condition(spec.id, healthy(&engine));
                 count(&tried, &mut counted);
-                if !watch_engine(&context, &engine).await {
+                // What is synced can be read on until the drive is opened again.
+                if !watch_engine(&context, &engine).await || !context.pause(pause).await {
                     return;
                 }
-                // What is synced can be read until the drive is opened again.
-                context.node.host().settings.reopen_interval * backoff
+                context.node.withdraw(spec.id);
+                if !let_go(&context, engine).await {
+                    return;
+                }
             }
             Err(error) => {
                 let Some(state) = error.state() else {
@@ -42,27 +48,32 @@ pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watc
                 };
                 tracing::error!(drive = %spec.id, %error, ?state, "a drive is not served");
                 let reason = Some(error.to_string());
-                context.set_condition(
-                    spec.id,
-                    Condition {
-                        state,
-                        reason,
-                        capacity: 0,
-                        used: 0,
-                    },
-                );
+                let condition = Condition {
+                    state,
+                    reason,
+                    capacity: 0,
+                    used: 0,
+                };
+                context.set_condition(spec.id, condition);
                 count(&tried, &mut counted);
-                context.node.host().settings.reopen_interval * backoff
+                if !context.pause(pause).await {
+                    return;
+                }
             }
-        };
-        backoff = (backoff * 2).min(BACKOFF_MAX);
-        if !context.pause(pause).await {
-            return;
         }
-        if let Some(engine) = context.node.withdraw(spec.id) {
-            drop(engine);
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Waits until the last request is done with an engine, whose drive is locked until then; `false`
+/// when the agent is to stop.
+async fn let_go(context: &Context, engine: Arc<Engine>) -> bool {
+    while Arc::strong_count(&engine) > 1 {
+        if !context.pause(LET_GO_PAUSE).await {
+            return false;
         }
     }
+    true
 }
 
 fn count(tried: &watch::Sender<usize>, counted: &mut bool) {

@@ -12,7 +12,8 @@ use crate::engine::{Engine, ShardKey};
 /// Fences as soon as the root group says that a volume is sealing, and reports it.
 pub(super) async fn follow(context: Arc<Context>) {
     let mut views = context.view.subscribe();
-    let mut pending = false;
+    // A view may have come before this subscribed.
+    let mut pending = true;
     loop {
         let again = context.node.host().settings.heartbeat;
         tokio::select! {

@@ -4,6 +4,8 @@
 //! implementations in process and remote (HTTP/1.1) that callers cannot tell apart.
 
 pub mod append;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 pub mod error;
 pub mod read;
 

@@ -33,11 +33,13 @@ pub enum Action {
     Punch,
 }
 
-/// A drive in memory. Clones are the same drive.
+/// A drive in memory. Clones are the same drive, plugged in at the same time.
 #[derive(Clone)]
 pub struct MemoryDrive {
     state: Arc<Mutex<State>>,
     file_system: FileSystemId,
+    /// The life in which it was plugged in: whoever used it before a crash is gone with it.
+    life: u64,
 }
 
 struct State {
@@ -101,11 +103,31 @@ impl MemoryDrive {
         Self {
             state: Arc::new(Mutex::new(state)),
             file_system,
+            life: 0,
+        }
+    }
+
+    /// The same drive, plugged in after the last crash.
+    #[must_use]
+    pub fn replug(&self) -> Self {
+        let life = self.state().life;
+        Self {
+            life,
+            ..self.clone()
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alive(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if state.life == self.life {
+            Ok(state)
+        } else {
+            Err(dead())
+        }
     }
 
     /// Lets the file system hold so many bytes from now on.
@@ -130,8 +152,8 @@ impl MemoryDrive {
         self.state().failures.clear();
     }
 
-    /// Cuts the power: what was not synced stays or goes, in pieces, as the seed decides. Open
-    /// files are dead from now on.
+    /// Cuts the power: what was not synced stays or goes, in pieces, as the seed decides. To its
+    /// users the drive is dead from now on; see [`MemoryDrive::replug`].
     pub fn crash(&self, seed: u64) {
         let mut random = StdRng::seed_from_u64(seed);
         let mut state = self.state();
@@ -181,6 +203,10 @@ impl MemoryDrive {
         let id = state.names.get(name)?;
         state.files.get(id).map(|file| file.now.clone())
     }
+}
+
+fn dead() -> DriveError {
+    DriveError::Io("the power was cut".to_owned())
 }
 
 impl State {
@@ -285,7 +311,7 @@ impl Drive for MemoryDrive {
     }
 
     fn open(&self, name: &str, how: Open) -> Result<Arc<dyn DriveFile>> {
-        let mut state = self.state();
+        let mut state = self.alive()?;
         state.check(Action::Open)?;
         let id = match (state.names.get(name).copied(), how) {
             (Some(id), Open::Existing) => id,
@@ -308,7 +334,7 @@ impl Drive for MemoryDrive {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let state = self.state();
+        let state = self.alive()?;
         let inside = |name: &String| match name.rsplit_once('/') {
             Some((parent, name)) => (parent == folder).then(|| name.to_owned()),
             None => folder.is_empty().then(|| name.clone()),
@@ -321,7 +347,7 @@ impl Drive for MemoryDrive {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let mut state = self.state();
+        let mut state = self.alive()?;
         if !state.names.contains_key(from) {
             return Err(DriveError::NotFound(from.to_owned()));
         }
@@ -330,7 +356,7 @@ impl Drive for MemoryDrive {
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        let mut state = self.state();
+        let mut state = self.alive()?;
         if !state.names.contains_key(name) {
             return Err(DriveError::NotFound(name.to_owned()));
         }
@@ -339,7 +365,7 @@ impl Drive for MemoryDrive {
     }
 
     fn sync_folder(&self, folder: &str) -> Result<()> {
-        let mut state = self.state();
+        let mut state = self.alive()?;
         state.check(Action::SyncFolder)?;
         let (synced, rest) = std::mem::take(&mut state.pending_names)
             .into_iter()
@@ -353,7 +379,7 @@ impl Drive for MemoryDrive {
     }
 
     fn space(&self) -> Result<Space> {
-        let state = self.state();
+        let state = self.alive()?;
         let available = state.capacity.saturating_sub(state.used());
         Ok(Space {
             total: state.capacity,
@@ -380,7 +406,7 @@ impl MemoryFile {
     ) -> Result<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.life != self.life {
-            return Err(DriveError::Io("the power was cut".to_owned()));
+            return Err(dead());
         }
         let outcome = action.map_or(Ok(()), |action| state.check(action));
         let room = state.capacity.saturating_sub(state.used());

@@ -423,7 +423,12 @@ impl OpenLog {
 
     /// There was no room: takes back what the group wrote to this log, none of which is acked.
     fn undo(&mut self) -> EngineError {
-        let error = match self.file.set_len(self.start) {
+        // Synced, so that it does not come back after a crash.
+        let cut = self
+            .file
+            .set_len(self.start)
+            .and_then(|()| self.file.sync());
+        let error = match cut {
             Ok(()) => EngineError::Full,
             Err(error) => self.engine.fail(&error),
         };

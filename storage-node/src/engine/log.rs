@@ -81,18 +81,28 @@ pub(crate) fn encode_head(incarnation: u64, drive: DriveId, key: ShardKey) -> Ve
     bytes
 }
 
+/// What the beginning of a log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) incarnation: u64,
+    /// Whether both copies are whole.
+    pub(crate) whole: bool,
+}
+
 /// The incarnation of a log: by its head, or else by any record that proves itself; none when
 /// there is nothing valid in the file at all.
-pub(crate) fn find_incarnation(
+pub(crate) fn find_head(
     file: &dyn DriveFile,
     drive: DriveId,
     key: ShardKey,
-) -> Result<Option<u64>, LogError> {
-    for at in [0, HEAD_COPY] {
-        let bytes = read_up_to(file, at, HEAD_BYTES)?;
-        if let Some(incarnation) = decode_head(&bytes, drive, key)? {
-            return Ok(Some(incarnation));
-        }
+) -> Result<Option<Head>, LogError> {
+    let mut copies = [None; 2];
+    for (copy, at) in copies.iter_mut().zip([0, HEAD_COPY]) {
+        *copy = decode_head(&read_up_to(file, at, HEAD_BYTES)?, drive, key)?;
+    }
+    let whole = copies[0].is_some() && copies[0] == copies[1];
+    if let Some(incarnation) = copies[0].or(copies[1]) {
+        return Ok(Some(Head { incarnation, whole }));
     }
     let scan = Scan {
         file,
@@ -100,7 +110,11 @@ pub(crate) fn find_incarnation(
         key,
         incarnation: None,
     };
-    Ok(scan.search(HEAD_LEN)?.map(|found| found.incarnation))
+    let found = scan.search(HEAD_LEN)?;
+    Ok(found.map(|found| Head {
+        incarnation: found.incarnation,
+        whole,
+    }))
 }
 
 fn decode_head(bytes: &[u8], drive: DriveId, key: ShardKey) -> Result<Option<u64>, LogError> {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::files::Files;
 use super::index::rocks::RocksIndex;
 use super::index::{Index, IndexError, MemoryIndex};
-use super::log::{HEAD_LEN, Log, LogError, find_incarnation};
+use super::log::{HEAD_LEN, Head, Log, LogError, encode_head, find_head, write_record};
 use super::recover::{RecoverError, recover};
 use super::rows::{Rows, ShardKey};
 use super::{Engine, SHARDS, Shard};
@@ -146,13 +146,16 @@ fn open_log(
     (id, key): (DriveId, ShardKey),
     now_ms: u64,
 ) -> Result<Option<Log>, EngineOpenError> {
-    let incarnation = find_incarnation(file, id, key).map_err(RecoverError::from)?;
-    // A head that rotted, before any record that proves itself, is known by the index.
-    let known = || rows.shard(key).map(|row| row.map(|row| row.incarnation));
-    let Some(incarnation) = incarnation.map_or_else(known, |found| Ok(Some(found)))? else {
+    let head = find_head(file, id, key).map_err(RecoverError::from)?;
+    let Some(Head { incarnation, whole }) = head else {
         drop_unborn(drive, file, (id, key))?;
         return Ok(None);
     };
+    if !whole {
+        tracing::warn!(drive = %id, ?key, "restoring the head of a log");
+        write_record(file, 0, &encode_head(incarnation, id, key), &[])?;
+        file.sync()?;
+    }
     let (log, report) = recover(rows, file, key, incarnation, now_ms)?;
     if report.damaged > 0 {
         tracing::error!(drive = %id, ?key, ?report, "a log is damaged below its synced end");

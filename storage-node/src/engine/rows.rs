@@ -366,14 +366,10 @@ impl Rows<'_> {
                 edit.mark(marks.iter().filter(|mark| *mark != blob))?;
             }
             Body::Delete { blob, runs } if runs.is_empty() => {
-                edit.remove(*blob, (0, u32::MAX))?;
+                edit.remove(*blob, &[(0, u32::MAX)])?;
                 edit.batch.delete(key.blob_row(b'm', *blob));
             }
-            Body::Delete { blob, runs } => {
-                for run in runs {
-                    edit.remove(*blob, *run)?;
-                }
-            }
+            Body::Delete { blob, runs } => edit.remove(*blob, runs)?,
             Body::Bad { blob, runs } => {
                 for run in runs {
                     edit.spoil(*blob, *run)?;
@@ -421,38 +417,39 @@ impl Edit<'_> {
     /// Enters a run, over whatever there was of its stripes.
     fn insert(&mut self, blob: BlobId, first: u32, run: &RunRow) -> Result<(), IndexError> {
         let last = first.saturating_add(run.count().saturating_sub(1));
-        self.remove(blob, (first, last))?;
+        self.remove(blob, &[(first, last)])?;
         let key = self.key.stripe_row(b'r', blob, first);
         self.batch.put(key, encoding::encode(run));
         Ok(())
     }
 
     /// Takes stripes out, and what is known to be corrupt of them.
-    fn remove(&mut self, blob: BlobId, (first, last): Run) -> Result<(), IndexError> {
-        for (start, run) in self.rows.runs(self.key, blob, (first, last))? {
-            let count = run.count();
-            let end = u64::from(start) + u64::from(count);
-            let from = first.max(start) - start;
-            let to =
-                u32::try_from((u64::from(last) + 1).min(end) - u64::from(start)).unwrap_or(count);
-            self.batch.delete(self.key.stripe_row(b'r', blob, start));
-            if let Some(gone) = run.part(from, to - from) {
-                self.freed.push(Freed {
-                    offset: gone.payload,
-                    len: gone.bytes(),
-                });
-            }
-            if let Some(before) = run.part(0, from) {
-                let key = self.key.stripe_row(b'r', blob, start);
-                self.batch.put(key, encoding::encode(&before));
-            }
-            if let Some(after) = run.part(to, count - to) {
-                let key = self.key.stripe_row(b'r', blob, start + to);
-                self.batch.put(key, encoding::encode(&after));
+    fn remove(&mut self, blob: BlobId, gone: &[Run]) -> Result<(), IndexError> {
+        let Some(first) = gone.iter().map(|(first, _)| *first).min() else {
+            return Ok(());
+        };
+        let last = gone.iter().map(|(_, last)| *last).max().unwrap_or(first);
+        let old = self.rows.runs(self.key, blob, (first, last))?;
+        let mut left = old.clone();
+        for run in gone {
+            let (kept, freed): (Vec<_>, Vec<_>) = left
+                .iter()
+                .map(|(start, row)| cut(*start, row, *run))
+                .unzip();
+            left = kept.into_iter().flatten().collect();
+            self.freed.extend(freed.into_iter().flatten());
+            for stripe in self.rows.bad(self.key, blob, *run)? {
+                self.batch.delete(self.key.stripe_row(b'b', blob, stripe));
             }
         }
-        for stripe in self.rows.bad(self.key, blob, (first, last))? {
-            self.batch.delete(self.key.stripe_row(b'b', blob, stripe));
+        for (start, _) in old {
+            self.batch.delete(self.key.stripe_row(b'r', blob, start));
+        }
+        for (start, row) in left {
+            self.batch.put(
+                self.key.stripe_row(b'r', blob, start),
+                encoding::encode(&row),
+            );
         }
         Ok(())
     }
@@ -509,6 +506,27 @@ impl Edit<'_> {
         }
         Ok(())
     }
+}
+
+/// A run without some stripes: the parts that stay, with their first stripe, and the range of the
+/// log that goes.
+fn cut(start: u32, run: &RunRow, (first, last): Run) -> (Vec<(u32, RunRow)>, Option<Freed>) {
+    let count = run.count();
+    let end = u64::from(start) + u64::from(count);
+    if u64::from(first) >= end || last < start {
+        return (vec![(start, run.clone())], None);
+    }
+    let from = first.max(start) - start;
+    let to = (u64::from(last) + 1).min(end) - u64::from(start);
+    let to = u32::try_from(to).unwrap_or(count);
+    let freed = run.part(from, to - from);
+    let before = run.part(0, from).map(|part| (start, part));
+    let after = run.part(to, count - to).map(|part| (start + to, part));
+    let freed = freed.map(|gone| Freed {
+        offset: gone.payload,
+        len: gone.bytes(),
+    });
+    (before.into_iter().chain(after).collect(), freed)
 }
 
 /// The first key after all that begin with this one.

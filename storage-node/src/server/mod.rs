@@ -14,7 +14,7 @@ use bytes::Bytes;
 use enfilade_cluster::api::MetadataClient;
 use enfilade_cluster::api::root::RootView;
 use enfilade_placement::{
-    ClusterId, DriveId, EnclosureId, Generation, Incarnation, Volume, VolumeId, VolumeState,
+    ClusterId, DriveId, EnclosureId, Generation, Incarnation, VolumeId, VolumeState,
 };
 
 use self::volumes::Volumes;
@@ -113,11 +113,6 @@ impl StorageNode {
     /// Takes in what the root group tells.
     pub fn learn(&self, view: Arc<RootView>) {
         self.volumes.learn(view);
-    }
-
-    /// A volume as the node knows it, or as the root group does when it knows less.
-    pub(crate) async fn volume(&self, id: VolumeId) -> Result<Option<Volume>, ShardError> {
-        self.volumes.get(id).await
     }
 
     /// Appends fragments; see [`crate::api::ShardClient::append`].

@@ -62,8 +62,10 @@ impl Volumes {
     pub(super) fn learn(&self, view: Arc<RootView>) {
         let mut known = self.known();
         if view.revision >= known.view.revision {
-            let shown = |id: &VolumeId| view.volumes.contains_key(id);
-            known.asked.retain(|id, _| !shown(id));
+            known.asked.retain(|id, asked| {
+                let shown = view.volumes.get(id);
+                shown.is_none_or(|shown| (shown.epoch, shown.state) < (asked.epoch, asked.state))
+            });
             known.view = view;
         }
     }
