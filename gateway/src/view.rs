@@ -220,3 +220,97 @@ impl Remembered {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::tests::{Cluster, profile, until};
+    use enfilade_cluster::api::root::RootCommand;
+    use enfilade_placement::Profile;
+    use std::sync::atomic::Ordering;
+
+    fn volume(id: u64, epoch: u64) -> Arc<Volume> {
+        Arc::new(Volume {
+            id: VolumeId::new(id),
+            profile: Profile::new(2, 1).unwrap(),
+            members: vec![None; 3],
+            epoch: Epoch::new(epoch),
+            state: enfilade_placement::VolumeState::Sealed,
+            bytes: 0,
+            violation: false,
+        })
+    }
+
+    #[test]
+    fn remembered_volumes_are_bounded_and_those_in_use_stay() {
+        let mut remembered = Remembered::new(8);
+        for id in 0..100 {
+            remembered.insert(volume(id, 1));
+            assert!(remembered.get(VolumeId::new(0)).is_some(), "{id}");
+            assert!(remembered.young.len() + remembered.old.len() <= 8);
+        }
+        assert!(remembered.get(VolumeId::new(50)).is_none());
+    }
+
+    #[test]
+    fn an_older_epoch_does_not_replace_a_newer() {
+        let mut remembered = Remembered::new(8);
+        remembered.insert(volume(1, 3));
+        remembered.insert(volume(1, 2));
+        assert_eq!(
+            remembered.get(VolumeId::new(1)).unwrap().epoch,
+            Epoch::new(3)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_view_that_is_not_confirmed_in_time_is_refused_until_it_is_again() {
+        let cluster = Cluster::bare(profile("2+1"), 3, |_| {}).await;
+        let settings = ViewSettings {
+            poll: Duration::from_millis(10),
+            retry: Duration::from_millis(5),
+            lease: Duration::from_millis(300),
+            ..ViewSettings::default()
+        };
+        let view = View::start(settings, Env::real(), cluster.metadata.clone());
+        assert!(view.fresh().is_err());
+        until(|| view.fresh().is_ok()).await;
+        cluster.metadata.silent.store(true, Ordering::SeqCst);
+        until(|| view.fresh().is_err()).await;
+        assert!(view.root().revision > 0);
+        cluster.metadata.silent.store(false, Ordering::SeqCst);
+        until(|| view.fresh().is_ok()).await;
+    }
+
+    #[tokio::test]
+    async fn changes_are_heard_and_volumes_that_left_the_view_are_asked_for() {
+        let cluster = Cluster::bare(profile("2+1"), 3, |_| {}).await;
+        let opened = cluster.open(0, &[]).await;
+        until(|| cluster.view.root().volumes.contains_key(&opened.id)).await;
+        cluster
+            .root(RootCommand::SealVolume {
+                volume: opened.id,
+                epoch: opened.epoch,
+            })
+            .await;
+        let (volume, epoch) = (opened.id, opened.epoch.next());
+        cluster
+            .root(RootCommand::VolumeFenced {
+                volume,
+                epoch,
+                member: 0,
+                bytes: 1,
+            })
+            .await;
+        until(|| !cluster.view.root().volumes.contains_key(&opened.id)).await;
+        let sealed = cluster.view.volume(opened.id).await.unwrap().unwrap();
+        assert_eq!(
+            (sealed.epoch, sealed.members.clone()),
+            (epoch, opened.members)
+        );
+        assert_eq!(cluster.view.volume(VolumeId::new(99)).await.unwrap(), None);
+        cluster.metadata.silent.store(true, Ordering::SeqCst);
+        assert_eq!(cluster.view.volume(opened.id).await.unwrap(), Some(sealed));
+        assert!(cluster.view.volume_after(opened.id, epoch).await.is_err());
+    }
+}

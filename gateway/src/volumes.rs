@@ -252,3 +252,96 @@ impl<T: Copy + Eq + Hash + Ord> Shunned<T> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::tests::{Cluster, profile};
+
+    fn chooser(cluster: &Cluster) -> Arc<Volumes> {
+        let (metadata, view) = (cluster.metadata.clone(), Arc::clone(&cluster.view));
+        Arc::new(Volumes::new(
+            Env::seeded(5),
+            metadata,
+            view,
+            Duration::from_millis(50),
+        ))
+    }
+
+    #[tokio::test]
+    async fn the_less_loaded_of_two_volumes_is_chosen_most_of_the_time() {
+        let cluster = Cluster::bare(profile("2+1"), 6, |_| {}).await;
+        let (busy, idle) = (cluster.open(0, &[]).await, cluster.open(3, &[]).await);
+        cluster.view.refresh().await.unwrap();
+        let volumes = chooser(&cluster);
+        let share_of_idle = async || {
+            let mut count = 0;
+            for _ in 0..400 {
+                let chosen = volumes
+                    .choose(cluster.profile, Duration::ZERO)
+                    .await
+                    .unwrap();
+                count += u32::from(chosen.id == idle.id);
+            }
+            count
+        };
+        let load = volumes.begin(&busy, 1 << 20);
+        let loaded = share_of_idle().await;
+        drop(load);
+        let even = share_of_idle().await;
+        assert!(
+            (270..330).contains(&loaded) && (160..240).contains(&even),
+            "{loaded} {even}"
+        );
+        assert!(lock(&volumes.load).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_failed_is_passed_over_for_a_while() {
+        let cluster = Cluster::bare(profile("2+1"), 6, |_| {}).await;
+        let (bad, good) = (cluster.open(0, &[]).await, cluster.open(3, &[]).await);
+        let beside = cluster.open(1, &[]).await;
+        cluster.view.refresh().await.unwrap();
+        let volumes = chooser(&cluster);
+        // The drive is a member of two of the volumes, so that only one is left.
+        volumes.failed(&bad, bad.members[1], Fault::Overloaded);
+        assert!(!volumes.still_usable(&bad) && !volumes.still_usable(&beside));
+        for _ in 0..20 {
+            let chosen = volumes
+                .choose(cluster.profile, Duration::ZERO)
+                .await
+                .unwrap();
+            assert_eq!(chosen.id, good.id);
+        }
+        volumes.failed(&good, None, Fault::Closed);
+        assert!(
+            volumes
+                .choose(cluster.profile, Duration::ZERO)
+                .await
+                .is_none()
+        );
+        // It ends by itself, without a change of the view.
+        assert!(
+            volumes
+                .choose(cluster.profile, Duration::from_secs(20))
+                .await
+                .is_some()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_drive_that_is_not_present_takes_its_volumes_out() {
+        let cluster = Cluster::bare(profile("2+1"), 3, |_| {}).await;
+        let volume = cluster.open(0, &[]).await;
+        cluster.view.refresh().await.unwrap();
+        let volumes = chooser(&cluster);
+        assert!(volumes.still_usable(&volume));
+        let (drive, state) = (
+            volume.members[0].unwrap(),
+            enfilade_placement::DriveState::Failing,
+        );
+        cluster.root(RootCommand::SetDrive { drive, state }).await;
+        cluster.view.refresh().await.unwrap();
+        assert!(!volumes.still_usable(&volume));
+    }
+}

@@ -51,7 +51,8 @@ pub(super) async fn read_group(inner: Arc<Inner>, group: Group) -> Result<Vec<By
         .await
         .map_err(ReadError::Metadata)?;
     // None: retired, so that it held nothing that is referenced.
-    let mut volume = volume.ok_or(ReadError::Gone(group.shape.blob))?;
+    let volume = volume.ok_or(ReadError::Gone(group.shape.blob))?;
+    let mut volume = inner.look_again(volume).await;
     let result = read_from(&inner, &volume, group.clone()).await;
     let Err(lost @ ReadError::Lost { .. }) = result else {
         return result;
@@ -96,7 +97,7 @@ impl GroupRead {
                 if self.inner.expects(&self.volume, member) {
                     asks.entry(member).or_default().push((place, range));
                 } else {
-                    stripe.rule_out(member);
+                    stripe.avoid(member);
                 }
             }
         }
@@ -117,7 +118,8 @@ impl GroupRead {
             let left = late_at.saturating_sub(clock.now());
             match within(&*clock, left, self.answers.next()).await {
                 Some(Some(answer)) => self.take(answer),
-                Some(None) => self.answers = FuturesUnordered::new(),
+                // Whatever was asked has been answered, and nothing more could be asked.
+                Some(None) => return Err(self.lost()),
                 None => {
                     let shape = self.shape;
                     let open = self
@@ -173,6 +175,20 @@ impl GroupRead {
         let any = !asks.is_empty();
         self.send(asks);
         Ok(any)
+    }
+
+    /// The error for the first stripe that cannot be had.
+    fn lost(&self) -> ReadError {
+        let open = |stripe: &&StripeRead| !stripe.is_done(self.shape) && !stripe.is_waiting();
+        let stripe = self.stripes.iter().find(open);
+        let (present, needed) = stripe.map_or((0, 0), |stripe| stripe.tally(self.shape));
+        let stripe = stripe.map_or(0, |stripe| stripe.plan.number);
+        ReadError::Lost {
+            blob: self.shape.blob,
+            stripe,
+            present,
+            needed,
+        }
     }
 
     fn send(&mut self, asks: BTreeMap<usize, Ask>) {

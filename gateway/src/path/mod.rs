@@ -35,7 +35,7 @@ use enfilade_cluster::api::MetadataClient;
 use enfilade_cluster::api::key::ObjectKey;
 use enfilade_cluster::api::record::Blob;
 use enfilade_cluster::env::{Clock, Env};
-use enfilade_placement::{DriveId, Generation, Volume};
+use enfilade_placement::{DriveId, Generation, Volume, VolumeId};
 use enfilade_storage_node::api::error::ShardError;
 use enfilade_storage_node::api::{Nodes, ShardAddress, ShardClient};
 
@@ -66,6 +66,8 @@ struct Inner {
     marks: Marks,
     /// Drives that failed to read; kept apart from those that failed to write.
     sick: Shunned<DriveId>,
+    /// Volumes that were asked for anew not long ago.
+    looked: Shunned<VolumeId>,
     latency: Latency,
     write_budget: Budget,
     read_budget: Budget,
@@ -89,6 +91,7 @@ impl DataPath {
             codecs: Codecs::default(),
             marks: Marks::default(),
             sick: Shunned::new(settings.shun_time),
+            looked: Shunned::new(settings.shun_time),
             latency: Latency::default(),
             write_budget: Budget::new(settings.write_budget, metrics.write_budget.clone()),
             read_budget: Budget::new(settings.read_budget, metrics.read_budget.clone()),
@@ -174,6 +177,25 @@ impl Inner {
             .copied()
             .flatten()
             .is_some_and(there)
+    }
+
+    /// The volume, asked for anew when it has members that are not there: a shard may have been
+    /// rebuilt elsewhere since. Asks only now and then.
+    async fn look_again(&self, volume: Arc<Volume>) -> Arc<Volume> {
+        let (now, root) = (self.env.clock.now(), self.view.root());
+        let gone =
+            |drive: &Option<DriveId>| drive.is_none_or(|drive| !root.topology.is_present(drive));
+        let ask = volume.members.iter().any(gone)
+            && !root.volumes.contains_key(&volume.id)
+            && !self.looked.contains(&volume.id, now);
+        if !ask {
+            return volume;
+        }
+        self.looked.add(volume.id, now);
+        match self.view.volume_after(volume.id, volume.epoch).await {
+            Ok(Some(newer)) => newer,
+            Ok(None) | Err(_) => volume,
+        }
     }
 
     /// Notes that a member failed to answer a read.

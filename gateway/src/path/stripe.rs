@@ -27,6 +27,8 @@ struct Member {
     late: bool,
     /// Has not got the fragment, or not intact, or does not answer.
     absent: bool,
+    /// Is not expected to answer; asked when there is no other way.
+    avoided: bool,
 }
 
 impl StripeRead {
@@ -58,9 +60,9 @@ impl StripeRead {
         }
     }
 
-    /// Notes that a member is not to be asked.
-    pub(super) fn rule_out(&mut self, member: usize) {
-        self.members[member].absent = true;
+    /// Notes that a member is only to be asked when there is no other way.
+    pub(super) fn avoid(&mut self, member: usize) {
+        self.members[member].avoided = true;
     }
 
     /// Notes that all members that were asked take too long. Whether there are any.
@@ -86,7 +88,7 @@ impl StripeRead {
     pub(super) fn is_stuck(&self) -> bool {
         self.missing().any(|(member, _)| {
             let member = &self.members[member];
-            member.absent || member.late
+            member.absent || member.late || (member.avoided && member.asked.is_none())
         })
     }
 

@@ -284,3 +284,17 @@ async fn more_than_m_absent_is_lost_while_a_record_names_it_and_gone_after() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn members_that_just_failed_are_asked_when_there_is_no_other_way() {
+    let cluster = Cluster::start(profile("4+2"), 6, |_| {}).await;
+    let bytes = noise(100_000, 1);
+    let written = cluster.write(&bytes, 50_000).await.unwrap();
+    let content = cluster.commit("key", &written).await;
+    for round in [1, 4] {
+        (round..round + 3).for_each(|enclosure| cluster.nodes.at(enclosure).stop());
+        assert!(cluster.read(&content, 0..u64::MAX).await.is_err());
+        (round..round + 3).for_each(|enclosure| cluster.nodes.at(enclosure).start());
+        assert_eq!(cluster.read(&content, 0..u64::MAX).await.unwrap(), bytes);
+    }
+}

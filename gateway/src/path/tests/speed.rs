@@ -15,7 +15,7 @@ use enfilade_storage_node::api::read::{
     FragmentFault, FragmentRead, InventoryPage, InventoryRequest, ReadRequest,
 };
 use enfilade_storage_node::api::{Nodes, ShardClient};
-use futures::{StreamExt, future};
+use futures::{StreamExt, future, stream};
 
 use super::{Cluster, content, noise};
 use crate::path::DataPath;
@@ -85,10 +85,17 @@ async fn measure(bodies: usize) {
     let nodes = Arc::new(Shelves(Arc::default()));
     let settings = PathSettings::default();
     cluster.path = DataPath::new(settings, env, cluster.metadata.clone(), nodes, view);
-    let bytes = noise(BODY / bodies, 1);
+    let bytes = Bytes::from(noise(BODY / bodies, 1));
+    let body = || {
+        let piece = |at| Ok(bytes.slice(at..bytes.len().min(at + (64 << 10))));
+        let pieces: Vec<_> = (0..bytes.len()).step_by(64 << 10).map(piece).collect();
+        let mut body = cluster.body("key", stream::iter(pieces).boxed());
+        body.len = Some(bytes.len() as u64);
+        body
+    };
     let total = (bytes.len() * bodies) as f64;
     let (began, cpu) = (Instant::now(), cpu_seconds());
-    let writes = (0..bodies).map(|_| cluster.write(&bytes, 64 << 10));
+    let writes = (0..bodies).map(|_| cluster.path.write(body()));
     let written = future::join_all(writes).await;
     report(&format!("put x{bodies}"), total, began, cpu);
     let (began, cpu) = (Instant::now(), cpu_seconds());
