@@ -268,10 +268,19 @@ impl Keeper {
             // Not again before the same time has passed.
             *since = now;
             let (client, bucket) = (in_process::client(service), bucket.clone());
+            let stop = service.0.stop.clone();
             service.0.tasks.spawn(async move {
-                match client.resume_deletion(&bucket).await {
-                    Ok(outcome) => tracing::info!(bucket = bucket.name, ?outcome, "deletion ended"),
-                    Err(error) => tracing::warn!(bucket = bucket.name, %error, "deletion is stuck"),
+                match stop
+                    .run_until_cancelled(client.resume_deletion(&bucket))
+                    .await
+                {
+                    Some(Ok(outcome)) => {
+                        tracing::info!(bucket = bucket.name, ?outcome, "a deletion was ended");
+                    }
+                    Some(Err(error)) => {
+                        tracing::warn!(bucket = bucket.name, %error, "a deletion is stuck");
+                    }
+                    None => {}
                 }
             });
         }

@@ -125,3 +125,25 @@ async fn a_silent_enclosure_is_found_down_and_up_again_when_it_is_heard() {
     }
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_replica_votes_for_nobody_until_the_leases_it_gave_have_run_out() {
+    let mut cluster = Cluster::start_tuned(3, |settings| {
+        settings.raft.election_max = Duration::from_secs(2);
+    })
+    .await;
+    let leader = cluster.leader(FIRST).await;
+    let follower = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.kill(follower).await;
+    cluster.revive(follower).await;
+    let may_vote = || {
+        let groups = cluster.service(follower).groups();
+        groups.may_vote(&groups.get(FIRST).unwrap())
+    };
+    assert!(!may_vote());
+    while !may_vote() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(cluster.leader(FIRST).await, leader);
+    cluster.stop().await;
+}
