@@ -14,6 +14,17 @@ use crate::api::key::RowPrefix;
 use crate::api::root::{Bucket, RootCommand, RootOutcome, RootRefusal, RootReply, RootView};
 use crate::call::{Answer, Call};
 
+/// What a revision does to a bucket in its partitions.
+#[derive(Clone, Copy)]
+enum Fence {
+    /// Writes are refused; open uploads stay, since the bucket may turn out to hold something.
+    Closed,
+    /// Writes stay refused, and open uploads are aborted: the bucket was found empty and goes.
+    Emptied,
+    /// Writes are taken again.
+    Lifted,
+}
+
 /// What the partitions said of a bucket that is to be deleted.
 enum Finding {
     /// All fenced, all empty.
@@ -53,13 +64,15 @@ impl<T: Transport> Client<T> {
     async fn drive_deletion(&self, bucket: &Bucket, effort: &mut Effort) -> Result<RootOutcome> {
         let finding = self.find(bucket, effort).await?;
         let empty = matches!(finding, Finding::Empty);
-        if !empty {
+        if empty {
+            self.fence(bucket, Fence::Emptied, effort).await?;
+        } else {
             // The fence goes before the root's mark does: a crash between is taken up again.
             let lifted = Bucket {
                 revision: bucket.revision + 1,
                 ..bucket.clone()
             };
-            self.fence(&lifted, false, effort).await?;
+            self.fence(&lifted, Fence::Lifted, effort).await?;
         }
         let end = RootCommand::EndDeleteBucket {
             bucket: bucket.id,
@@ -77,7 +90,7 @@ impl<T: Transport> Client<T> {
     }
 
     async fn find(&self, bucket: &Bucket, effort: &mut Effort) -> Result<Finding> {
-        if !self.fence(bucket, true, effort).await? {
+        if !self.fence(bucket, Fence::Closed, effort).await? {
             return Ok(Finding::Unfencing);
         }
         for partition in covering(&*self.refresh(effort).await?, bucket) {
@@ -95,14 +108,14 @@ impl<T: Transport> Client<T> {
     }
 
     /// Brings the bucket's revision to all its partitions; whether none had a newer one.
-    async fn fence(&self, bucket: &Bucket, fenced: bool, effort: &mut Effort) -> Result<bool> {
+    async fn fence(&self, bucket: &Bucket, fence: Fence, effort: &mut Effort) -> Result<bool> {
         for partition in covering(&*self.refresh(effort).await?, bucket) {
             let command = PartitionCommand::Bucket {
                 bucket: bucket.id,
                 revision: bucket.revision,
                 versioning: bucket.versioning,
-                fenced,
-                abort_uploads: fenced,
+                fenced: !matches!(fence, Fence::Lifted),
+                abort_uploads: matches!(fence, Fence::Emptied),
             };
             match self.propose(partition, command, effort).await? {
                 Ok(_) => {}

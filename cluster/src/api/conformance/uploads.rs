@@ -7,7 +7,7 @@ use crate::api::command::{ChosenPart, Conditions, KeyOp, KeyReply, Refusal};
 use crate::api::key::ObjectKey;
 use crate::api::query::{PartsQuery, UploadsQuery};
 use crate::api::record::{Attributes, PartRecord};
-use crate::api::root::Bucket;
+use crate::api::root::{Bucket, RootCommand, RootRefusal};
 
 async fn open(subject: &Subject, bucket: &Bucket, key: &str) -> UploadId {
     let upload = UploadId::new(subject.env.random.next_u128());
@@ -108,4 +108,24 @@ pub(super) async fn an_aborted_upload_is_gone(subject: &Subject) {
     };
     let at = ObjectKey::new(bucket.id, "key");
     assert_eq!(subject.client.parts(&at, query).await.unwrap(), None);
+}
+
+pub(super) async fn a_deletion_that_fails_keeps_the_uploads(subject: &Subject) {
+    let bucket = subject.bucket("kept").await;
+    let upload = open(subject, &bucket, "key").await;
+    let outcome = subject
+        .put(&bucket, "other", subject.object("in the way"))
+        .await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    let name = bucket.name.clone();
+    let outcome = subject.root(RootCommand::BeginDeleteBucket { name }).await;
+    assert_eq!(outcome, Err(RootRefusal::BucketNotEmpty));
+    let query = PartsQuery {
+        upload,
+        after: 0,
+        limit: 10,
+    };
+    let at = ObjectKey::new(bucket.id, "key");
+    let parts = subject.client.parts(&at, query).await.unwrap().unwrap();
+    assert_eq!(parts.parts.len(), 1);
 }
