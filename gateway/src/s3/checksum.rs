@@ -402,6 +402,27 @@ pub(crate) fn verify_whole<T>(req: &s3s::S3Request<T>) -> S3Result<()> {
     }
 }
 
+/// Compares only `Content-MD5`: for requests whose checksum headers are not about their bodies.
+///
+/// # Errors
+/// As for [`verify_whole`].
+pub(crate) fn verify_whole_md5<T>(req: &s3s::S3Request<T>) -> S3Result<()> {
+    let md5 = req.headers.get("content-md5");
+    let Some(md5) = md5.map(|value| md5_value(value.as_bytes())).transpose()? else {
+        return Ok(());
+    };
+    let claims = Claims {
+        md5: Some(md5),
+        ..Claims::default()
+    };
+    match req.extensions.get::<BodyDigests>() {
+        Some(digests) => claims.verify_body(digests),
+        None => Err(errors::not_implemented(
+            "Content-MD5 of a chunked request of this kind",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ mod attributes;
 mod body;
 mod bucket;
 pub(crate) mod checksum;
+mod complete;
 mod conditions;
 mod copy;
 mod delete;
@@ -77,7 +78,7 @@ operations! {
     create_multipart_upload, CreateMultipartUploadInput, CreateMultipartUploadOutput
         => multipart::create;
     complete_multipart_upload, CompleteMultipartUploadInput, CompleteMultipartUploadOutput
-        => multipart::complete;
+        => complete::upload;
     abort_multipart_upload, AbortMultipartUploadInput, AbortMultipartUploadOutput
         => multipart::abort;
     list_multipart_uploads, ListMultipartUploadsInput, ListMultipartUploadsOutput

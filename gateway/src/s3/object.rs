@@ -10,7 +10,7 @@ use s3s::dto::{
     ChecksumMode, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts,
     GetObjectInput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
     HeadObjectInput, HeadObjectOutput, ObjectAttributes, ObjectPart, PostObjectInput,
-    PostObjectOutput, PutObjectInput, PutObjectOutput, Range, Tag, TimestampFormat,
+    PostObjectOutput, PutObjectInput, PutObjectOutput, Range, Tag, Timestamp, TimestampFormat,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
@@ -148,6 +148,22 @@ impl Read {
     }
 }
 
+/// Whether `If-Range`, which s3s does not read, allows a range: else a client that goes on with a
+/// download would join the bytes of two objects.
+fn same_still(headers: &HeaderMap, record: &ObjectRecord) -> bool {
+    let Some(value) = headers.get(header::IF_RANGE) else {
+        return true;
+    };
+    let Ok(text) = value.to_str() else {
+        return false;
+    };
+    match Timestamp::parse(TimestampFormat::HttpDate, text) {
+        // A strong comparison: another second is another object.
+        Ok(time) => time == timestamp(record.modified_ms / 1000 * 1000),
+        Err(_) => text.trim_matches('"') == record.etag,
+    }
+}
+
 /// 304, with what a cache needs to keep its copy.
 fn not_modified(record: &ObjectRecord) -> S3Error {
     let mut error = S3Error::new(S3ErrorCode::NotModified);
@@ -172,12 +188,17 @@ pub(crate) async fn get(
     front: &Front,
     req: S3Request<GetObjectInput>,
 ) -> S3Result<S3Response<GetObjectOutput>> {
-    let input = req.input;
+    let S3Request {
+        mut input, headers, ..
+    } = req;
     let bucket = front
         .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
         .await?;
     let at = ObjectKey::new(bucket.id, input.key);
     let found = front.found(&at, input.version_id.as_deref()).await?;
+    if !same_still(&headers, &found.record) {
+        input.range = None;
+    }
     let (selection, mut answer) = read_of!(input).decide(&found.record)?;
     let len = selection.bytes.end - selection.bytes.start;
     let bytes = front

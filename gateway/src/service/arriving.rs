@@ -3,23 +3,65 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use s3s::StdError;
 
 use crate::s3::checksum::BodyDigests;
 use crate::service::chunked::Chunks;
 
+/// What the service keeps of a request's body while s3s has the rest.
+#[derive(Clone, Default)]
+pub(crate) struct Arrival(Arc<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    /// How many bytes arrived, framing included.
+    received: AtomicU64,
+    /// The body, when s3s let go of it before its end.
+    leftover: Mutex<Option<Incoming>>,
+}
+
+impl Arrival {
+    /// How many bytes arrived, framing included.
+    pub(crate) fn received(&self) -> u64 {
+        self.0.received.load(Ordering::Relaxed)
+    }
+
+    /// Reads on, at most so many bytes, what nobody wants: a client that is still sending when the
+    /// connection is closed may never see its answer.
+    pub(crate) async fn drain(&self, max: u64) {
+        let leftover = &self.0.leftover;
+        let body = leftover
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(mut body) = body else { return };
+        if body.size_hint().lower() > max {
+            return;
+        }
+        let mut left = max;
+        while let Some(Ok(frame)) = body.frame().await {
+            let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+            match left.checked_sub(len) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    }
+}
+
 /// The body of a request.
 pub(crate) struct Arriving {
-    body: Incoming,
-    /// How many bytes arrived, framing included.
-    received: Arc<AtomicU64>,
+    /// None after its end.
+    body: Option<Incoming>,
+    arrival: Arrival,
     digests: Option<BodyDigests>,
     chunks: Option<Chunks>,
     /// What is to be passed on before more is read.
@@ -29,16 +71,25 @@ pub(crate) struct Arriving {
 impl Arriving {
     pub(crate) fn new(
         body: Incoming,
-        received: Arc<AtomicU64>,
+        arrival: Arrival,
         digests: Option<BodyDigests>,
         chunks: Option<Chunks>,
     ) -> Self {
         Self {
-            body,
-            received,
+            body: Some(body),
+            arrival,
             digests,
             chunks,
             ready: VecDeque::new(),
+        }
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take() {
+            let leftover = &self.arrival.0.leftover;
+            *leftover.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
         }
     }
 }
@@ -56,17 +107,26 @@ impl Body for Arriving {
             if let Some(bytes) = this.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            let Some(body) = &mut this.body else {
+                return Poll::Ready(None);
+            };
+            let frame = match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
+                Some(Err(error)) => {
+                    this.body = None;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                None => {
+                    this.body = None;
+                    return Poll::Ready(None);
+                }
             };
             // HTTP trailers mean nothing in S3.
             let Ok(bytes) = frame.into_data() else {
                 continue;
             };
-            this.received
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let received = &this.arrival.0.received;
+            received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if let Some(digests) = &this.digests {
                 digests.update(&bytes);
             }
@@ -83,13 +143,14 @@ impl Body for Arriving {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ready.is_empty() && self.body.is_end_stream()
+        self.ready.is_empty() && self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.chunks {
-            None => self.body.size_hint(),
-            Some(_) => SizeHint::default(),
+        match (&self.chunks, &self.body) {
+            (None, Some(body)) => body.size_hint(),
+            (None, None) => SizeHint::with_exact(0),
+            (Some(_), _) => SizeHint::default(),
         }
     }
 }

@@ -1,14 +1,12 @@
 //! What surrounds s3s: admission, request ids, metrics.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use enfilade_cluster::env::Env;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SERVER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, SERVER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -17,9 +15,15 @@ use s3s::{HttpError, HttpRequest, HttpResponse, StdError};
 
 use crate::auth::{OperationName, admit};
 use crate::s3::checksum::BodyDigests;
-use crate::service::arriving::Arriving;
+use crate::service::arriving::{Arrival, Arriving};
 use crate::service::chunked::Chunks;
 use crate::service::metrics::{Metrics, Served};
+
+/// The most bytes of a refused body that are read on, so that its client sees the answer.
+const DRAIN_MAX: u64 = 16 << 20;
+
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// The service of one connection; cheap to clone.
 #[derive(Clone)]
@@ -42,13 +46,22 @@ impl Layer {
         let id = format!("{:016X}", self.env.random.next_u64());
         let began = self.env.clock.now();
         let operation = OperationName::default();
-        let received = Arc::new(AtomicU64::new(0));
-        let mut response = match prepare(request, &operation, &received) {
+        let arrival = Arrival::default();
+        // Such a client sends nothing before it is asked, and to read on would ask it.
+        let waits = request.headers().contains_key(EXPECT);
+        let mut response = match prepare(request, &operation, &arrival) {
             Ok(request) => self.s3.call(request).await?,
             Err(error) => error
                 .to_http_response()
                 .map_err(|error| HttpError::new(error.into()))?,
         };
+        let failed = response.status().is_client_error() || response.status().is_server_error();
+        if failed && !waits {
+            tokio::select! {
+                () = arrival.drain(DRAIN_MAX) => {}
+                () = self.env.clock.sleep(DRAIN_TIME) => {}
+            }
+        }
         if response.status() == StatusCode::NOT_MODIFIED {
             *response.body_mut() = s3s::Body::empty();
             response.headers_mut().remove(CONTENT_TYPE);
@@ -66,7 +79,7 @@ impl Layer {
             began,
             operation,
             status,
-            received,
+            arrival,
             sent: 0,
         };
         let (parts, body) = HttpResponse::into_parts(response);
@@ -78,7 +91,7 @@ impl Layer {
 fn prepare(
     request: Request<Incoming>,
     operation: &OperationName,
-    received: &Arc<AtomicU64>,
+    arrival: &Arrival,
 ) -> Result<HttpRequest, s3s::S3Error> {
     let (mut parts, body) = request.into_parts();
     admit(&mut parts)?;
@@ -93,7 +106,7 @@ fn prepare(
     if let Some(digests) = &digests {
         parts.extensions.insert(digests.clone());
     }
-    let body = Arriving::new(body, Arc::clone(received), digests, chunks);
+    let body = Arriving::new(body, arrival.clone(), digests, chunks);
     Ok(Request::from_parts(parts, s3s::Body::http_body(body)))
 }
 
@@ -104,7 +117,7 @@ struct UnderWay {
     began: Duration,
     operation: OperationName,
     status: StatusCode,
-    received: Arc<AtomicU64>,
+    arrival: Arrival,
     sent: u64,
 }
 
@@ -115,7 +128,7 @@ impl Drop for UnderWay {
             operation: self.operation.0.get().copied(),
             status: self.status,
             time: self.env.clock.now().saturating_sub(self.began),
-            received: self.received.load(Ordering::Relaxed),
+            received: self.arrival.received(),
             sent: self.sent,
         });
     }

@@ -113,6 +113,7 @@ impl Gateway {
             nodes,
             Arc::clone(&view),
         );
+        path.metrics().register(registry)?;
         let front = Front {
             settings: Arc::new(s3),
             env,

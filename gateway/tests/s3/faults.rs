@@ -193,3 +193,22 @@ async fn a_shutdown_waits_for_requests_under_way() {
     stopping.await.unwrap();
     drop(registry);
 }
+
+#[tokio::test]
+async fn a_client_that_is_refused_early_hears_it_though_it_sends_on() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let body = vec![7; 8 << 20];
+    for _ in 0..4 {
+        let put = call("PUT", "/missing/key")
+            .body(body.clone())
+            .payload(Payload::Unsigned);
+        client.send(put).await.refused(404, "NoSuchBucket");
+    }
+    let mut wrong = client.clone();
+    wrong.signer.secret_key = "another-secret-key".to_owned();
+    let put = call("PUT", "/missing/key")
+        .body(body)
+        .payload(Payload::Unsigned);
+    wrong.send(put).await.refused(403, "SignatureDoesNotMatch");
+}

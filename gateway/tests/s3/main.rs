@@ -6,5 +6,6 @@ mod faults;
 mod listing;
 mod multipart;
 mod objects;
+mod outcomes;
 mod signatures;
 mod support;

@@ -121,6 +121,20 @@ async fn reads_have_conditions_and_ranges() {
             (bytes, told)
         );
     }
+    let modified = client
+        .head("/bucket/key")
+        .await
+        .header("last-modified")
+        .to_owned();
+    for (same, status) in [
+        (etag.as_str(), 206),
+        ("\"other\"", 200),
+        (modified.as_str(), 206),
+        ("Sat, 01 Jan 2000 00:00:00 GMT", 200),
+    ] {
+        let goes_on = get("range", "bytes=5-").header("if-range", same);
+        client.send(goes_on).await.expect(status);
+    }
     // Backwards, or beyond what a number holds.
     for range in ["bytes=5-2", "bytes=-99999999999999999999", "bytes=a-b"] {
         client
@@ -273,4 +287,42 @@ async fn requests_are_counted_by_operation() {
         Some(5.0)
     );
     assert!(value("enfilade_gateway_sent_bytes_total", "GetObject") > Some(5.0));
+}
+
+#[tokio::test]
+async fn http2_serves_the_same() {
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let cluster = Cluster::start().await;
+    let client = cluster.bucket("bucket").await;
+    let stream = tokio::net::TcpStream::connect(client.address)
+        .await
+        .unwrap();
+    let io = TokioIo::new(stream);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), io)
+            .await
+            .unwrap();
+    let connection = tokio::spawn(connection);
+    let mut send = async |call| {
+        let mut request = client.signed(&call);
+        let uri = format!("http://{}{}", client.address, request.uri());
+        *request.uri_mut() = uri.parse().unwrap();
+        // In HTTP/2 the authority takes its place.
+        request.headers_mut().remove("host");
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        (
+            parts.status.as_u16(),
+            body.collect().await.unwrap().to_bytes(),
+        )
+    };
+    let put = call("PUT", "/bucket/key").body("over one connection");
+    assert_eq!(send(put).await.0, 200);
+    let (status, body) = send(call("GET", "/bucket/key")).await;
+    assert_eq!((status, &body[..]), (200, &b"over one connection"[..]));
+    assert_eq!(send(call("GET", "/bucket/missing")).await.0, 404);
+    let fresh = call("GET", "/bucket/key").header("if-none-match", "*");
+    assert_eq!(send(fresh).await, (304, Bytes::new()));
+    connection.abort();
 }

@@ -16,11 +16,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::client::{ACCESS_KEY, Client, SECRET_KEY, call};
+use super::scripted::Scripted;
 
 const ENCLOSURES: u32 = 6;
 
 /// A running gateway, and what it runs on.
 pub(crate) struct Cluster {
+    pub(crate) metadata: Arc<Scripted>,
     pub(crate) nodes: Arc<MemoryNodes>,
     pub(crate) registry: prometheus::Registry,
     client: Client,
@@ -46,18 +48,20 @@ impl Cluster {
             open_volumes: 2,
             replicas: vec![EnclosureId::new(1)],
         };
-        let metadata = Arc::new(MemoryMetadata::born(birth, env.clone()));
+        let metadata = MemoryMetadata::born(birth, env.clone());
+        let metadata = Arc::new(Scripted::new(metadata));
         let nodes = Arc::new(MemoryNodes::new(
             cluster,
             Incarnation::new(1),
             ENCLOSURES,
             1,
         ));
-        furnish(&metadata, &nodes, profile, &env).await;
+        furnish(&metadata.inner, &nodes, profile, &env).await;
         let mut settings = GatewaySettings::new(ACCESS_KEY, SECRET_KEY);
         change(&mut settings);
         let registry = prometheus::Registry::new();
-        let gateway = Gateway::new(settings, env, metadata, nodes.clone(), &registry).unwrap();
+        let (own, theirs) = (metadata.clone(), nodes.clone());
+        let gateway = Gateway::new(settings, env, own, theirs, &registry).unwrap();
         gateway.view().refresh().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(listener.local_addr().unwrap());
@@ -66,6 +70,7 @@ impl Cluster {
             gateway.serve(listener, async { drop(stopped.await) }).await;
         });
         Self {
+            metadata,
             nodes,
             registry,
             client,

@@ -2,4 +2,5 @@
 
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod scripted;
 pub(crate) mod sign;

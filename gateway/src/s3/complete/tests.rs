@@ -127,23 +127,3 @@ fn complete_input() -> CompleteMultipartUploadInput {
         ..CompleteMultipartUploadInput::default()
     }
 }
-
-#[test]
-fn the_kinds_of_checksums_are_those_of_s3() {
-    let full = Some(ChecksumType::FULL_OBJECT);
-    let composite = Some(ChecksumType::COMPOSITE);
-    assert_eq!(upload_checksum(None, None).unwrap(), None);
-    for (name, scope, expected) in [
-        ("CRC64NVME", None, Some(ChecksumScope::FullObject)),
-        ("CRC32", None, Some(ChecksumScope::Composite)),
-        ("CRC32", full, Some(ChecksumScope::FullObject)),
-        ("SHA256", composite, Some(ChecksumScope::Composite)),
-        ("SHA256", full, None),
-        ("CRC64NVME", composite, None),
-        ("MD4", None, None),
-    ] {
-        let found = upload_checksum(Some(name), scope).ok().flatten();
-        assert_eq!(found.map(|(_, scope)| scope), expected, "{name} {scope:?}");
-    }
-    assert!(upload_checksum(None, full).is_err());
-}
