@@ -25,7 +25,7 @@ pub struct Digests {
 }
 
 enum Asked {
-    Crc(Crc),
+    Crc(Box<Crc>),
     /// The one that is computed anyway.
     Crc64Nvme,
     Sha1(Box<Sha1>),
@@ -69,8 +69,8 @@ impl Digester {
 impl Asked {
     fn new(algorithm: ChecksumAlgorithm) -> Self {
         match algorithm {
-            ChecksumAlgorithm::Crc32 => Self::Crc(Crc::new(CrcAlgorithm::Crc32IsoHdlc)),
-            ChecksumAlgorithm::Crc32c => Self::Crc(Crc::new(CrcAlgorithm::Crc32Iscsi)),
+            ChecksumAlgorithm::Crc32 => Self::Crc(Box::new(Crc::new(CrcAlgorithm::Crc32IsoHdlc))),
+            ChecksumAlgorithm::Crc32c => Self::Crc(Box::new(Crc::new(CrcAlgorithm::Crc32Iscsi))),
             ChecksumAlgorithm::Crc64Nvme => Self::Crc64Nvme,
             ChecksumAlgorithm::Sha1 => Self::Sha1(Box::default()),
             ChecksumAlgorithm::Sha256 => Self::Sha256(Box::default()),

@@ -25,7 +25,8 @@ pub struct PathSettings {
     pub body_time_max: Duration,
     /// A member that has not acked an append by then is late (PROTOCOLS 14).
     pub append_deadline: Duration,
-    /// How long a body waits for a volume that takes it.
+    /// How long a body waits for a volume that takes it: until an enclosure that died is known to
+    /// be down (10 s), and volumes without it are open.
     pub volume_wait: Duration,
     /// How long a volume or member that failed is passed over.
     pub shun_time: Duration,
@@ -58,7 +59,7 @@ impl Default for PathSettings {
             run_fill_time: Duration::from_secs(1),
             body_time_max: Duration::from_secs(12 * 60 * 60),
             append_deadline: Duration::from_secs(4),
-            volume_wait: Duration::from_secs(10),
+            volume_wait: Duration::from_secs(20),
             shun_time: Duration::from_secs(5),
             read_deadline: Duration::from_secs(10),
             read_bytes: MIB / 2,

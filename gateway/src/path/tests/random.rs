@@ -26,6 +26,14 @@ fn profiles() -> impl Strategy<Value = Profile> {
     prop_oneof![Just("2+1"), Just("4+2"), Just("8+3")].prop_map(profile)
 }
 
+/// 48 cases, unless PROPTEST_CASES says otherwise.
+fn config() -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(48),
+    }
+}
+
 fn run<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime
@@ -37,7 +45,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(config())]
 
     #[test]
     fn every_body_reads_back_whole_and_in_ranges(

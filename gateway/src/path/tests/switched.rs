@@ -21,8 +21,8 @@ use enfilade_cluster::api::root::{LedgerRow, RootCommand, RootOutcome, RootView}
 use enfilade_cluster::api::{MetadataClient, Result};
 use enfilade_placement::{BlobId, BucketId, PartitionId, RequestId, Stamp, Volume, VolumeId};
 
-/// [`MemoryMetadata`] that can fall silent, and that serves rows of blobs and the bytes of inline parts
-/// from lists of its own.
+/// [`MemoryMetadata`] that can fall silent, and that serves rows of blobs and the bytes of inline
+/// parts from lists of its own.
 pub(crate) struct Switched {
     pub(crate) inner: MemoryMetadata,
     pub(crate) silent: AtomicBool,
