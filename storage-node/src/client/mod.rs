@@ -4,3 +4,6 @@ pub mod in_process;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 pub mod remote;
+
+#[cfg(test)]
+mod tests;

@@ -240,6 +240,10 @@ impl Drive for FileDrive {
         Ok(File::open(self.at(folder))?.sync_all()?)
     }
 
+    fn sync_file_system(&self) -> Result<bool> {
+        Ok(sys::sync_file_system(&self.folder)?)
+    }
+
     fn space(&self) -> Result<Space> {
         Ok(sys::space(&self.folder)?.0)
     }

@@ -53,6 +53,8 @@ struct State {
     pending_names: Vec<NameChange>,
     capacity: u64,
     failures: BTreeMap<Action, Failure>,
+    /// Whether it is a file system of its own.
+    alone: bool,
 }
 
 #[derive(Clone)]
@@ -99,12 +101,18 @@ impl MemoryDrive {
             pending_names: Vec::new(),
             capacity: 1 << 40,
             failures: BTreeMap::new(),
+            alone: false,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
             file_system,
             life: 0,
         }
+    }
+
+    /// Whether no other drive has its file system: it may be synced as a whole then.
+    pub fn set_alone(&self, alone: bool) {
+        self.state().alone = alone;
     }
 
     /// The same drive, plugged in after the last crash.
@@ -376,6 +384,25 @@ impl Drive for MemoryDrive {
             change.apply(&mut state.durable_names);
         }
         Ok(())
+    }
+
+    fn sync_file_system(&self) -> Result<bool> {
+        let mut state = self.alive()?;
+        if !state.alone {
+            return Ok(false);
+        }
+        if let Err(error) = state.check(Action::Sync) {
+            state
+                .files
+                .values_mut()
+                .for_each(|file| file.pending.clear());
+            return Err(error);
+        }
+        state.files.values_mut().for_each(FileState::sync);
+        for change in std::mem::take(&mut state.pending_names) {
+            change.apply(&mut state.durable_names);
+        }
+        Ok(true)
     }
 
     fn space(&self) -> Result<Space> {

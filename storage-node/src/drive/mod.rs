@@ -112,6 +112,13 @@ pub trait Drive: Send + Sync + 'static {
     /// Those of the device.
     fn sync_folder(&self, folder: &str) -> Result<()>;
 
+    /// Makes everything durable that was written to any file of the file system, names included.
+    /// `false`: not done, because it could not be told whether it worked; sync file by file.
+    ///
+    /// # Errors
+    /// Those of the device, of any file since the last time; as for [`DriveFile::sync`].
+    fn sync_file_system(&self) -> Result<bool>;
+
     /// The room that there is.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
+use std::sync::LazyLock;
 
 use super::Space;
 
@@ -52,6 +53,32 @@ pub(super) fn start_write_back(file: &File, offset: u64, len: u64) {
     let _ = unsafe {
         libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
     };
+}
+
+/// Syncs the file system that a file is on. Kernels before 5.8 do not report errors: `false` there,
+/// and nothing is done.
+pub(super) fn sync_file_system(file: &File) -> io::Result<bool> {
+    static REPORTS: LazyLock<bool> = LazyLock::new(syncfs_reports);
+    if !*REPORTS {
+        return Ok(false);
+    }
+    // SAFETY: no memory is passed; the descriptor is open as long as `file` is.
+    #[expect(unsafe_code, reason = "the standard library has no syncfs")]
+    let result = unsafe { libc::syncfs(file.as_raw_fd()) };
+    if result == 0 {
+        Ok(true)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn syncfs_reports() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.trim().parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (5, 8)
 }
 
 /// Frees the blocks of a range, keeping the length; `false` where the file system cannot.

@@ -82,6 +82,8 @@ impl Engine {
         index: Arc<dyn Index>,
     ) -> Result<Arc<Self>, EngineOpenError> {
         drive.create_folder(SHARDS)?;
+        // A log that was created before a crash of the process may not have a durable name yet.
+        drive.sync_folder(SHARDS)?;
         let rows = Rows(index.as_ref());
         let base = rows.clock()?;
         let mut shards = BTreeMap::new();

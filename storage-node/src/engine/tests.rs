@@ -86,6 +86,7 @@ impl Rig {
     pub(super) fn with(settings: Settings) -> Self {
         let host = Host::new(Env::seeded(7), settings);
         let drive = MemoryDrive::default();
+        drive.set_alone(true);
         let index = Arc::new(MemoryIndex::crashable());
         let engine = Self::open(&host, &drive, &index).unwrap();
         Self {

@@ -1,1 +1,98 @@
-//! Tests.
+//! A drive is opened only where it is, and formatted only where nothing is (PROTOCOLS 26).
+
+use enfilade_placement::{ClusterId, Generation, Incarnation};
+
+use super::*;
+
+fn block(drive: u128) -> Superblock {
+    Superblock {
+        revision: 1,
+        cluster: ClusterId::new(1),
+        incarnation: Incarnation::new(1),
+        drive: DriveId::new(drive),
+        file_system: 0,
+        generation: Generation::new(0),
+        pending: None,
+    }
+}
+
+#[test]
+fn an_empty_missing_or_other_folder_is_gone_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = DriveId::new(5);
+    let gone = |path: &Path| matches!(FileDrive::open(path, id), Err(OpenError::Gone { .. }));
+    let missing = folder.path().join("missing");
+    assert!(gone(&missing));
+    assert!(!missing.exists());
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert!(gone(&empty));
+    assert_eq!(
+        fs::read_dir(&empty).unwrap().count(),
+        0,
+        "nothing is created"
+    );
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("letter.txt"), "dear").unwrap();
+    assert!(gone(&other));
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
+    let foreign = folder.path().join("foreign");
+    drop(FileDrive::format(&foreign, &block(6)).unwrap());
+    assert!(gone(&foreign));
+}
+
+#[test]
+fn only_an_empty_folder_is_formatted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("drive");
+    drop(FileDrive::format(&path, &block(5)).unwrap());
+    let again = FileDrive::format(&path, &block(7));
+    assert!(matches!(again, Err(OpenError::NotEmpty(_))), "{again:?}");
+    let (_, found) = FileDrive::open(&path, DriveId::new(5)).unwrap();
+    assert_eq!(found, block(5));
+    let fresh = folder.path().join("fresh");
+    fs::create_dir_all(fresh.join("lost+found")).unwrap();
+    fs::write(fresh.join(LOCK), "").unwrap();
+    FileDrive::format(&fresh, &block(8)).unwrap();
+}
+
+#[test]
+fn a_second_opener_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("drive");
+    let held = FileDrive::format(&path, &block(5)).unwrap();
+    let second = FileDrive::open(&path, DriveId::new(5));
+    assert!(matches!(second, Err(OpenError::Locked(_))), "{second:?}");
+    drop(held);
+    FileDrive::open(&path, DriveId::new(5)).unwrap();
+}
+
+#[test]
+fn files_are_written_in_many_slices_punched_and_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let drive = FileDrive::format(&folder.path().join("drive"), &block(5)).unwrap();
+    let file = drive.open("log", Open::New).unwrap();
+    assert!(matches!(
+        drive.open("log", Open::New),
+        Err(super::super::DriveError::Exists(_))
+    ));
+    let bytes: Vec<u8> = (0..3000u32).flat_map(|i| [(i % 251) as u8; 7]).collect();
+    let slices: Vec<IoSlice<'_>> = bytes.chunks(7).map(IoSlice::new).collect();
+    assert!(slices.len() > 1024, "more than one call takes");
+    file.write_at(5, &slices).unwrap();
+    file.start_write_back(0, 100);
+    file.sync().unwrap();
+    assert_eq!(drive.sync_file_system(), Ok(true));
+    let mut read = vec![0; bytes.len() + 100];
+    assert_eq!(file.read_at(5, &mut read), Ok(bytes.len()));
+    assert_eq!(read[..bytes.len()], bytes);
+    file.punch(4096, 4096).unwrap();
+    assert_eq!(file.len(), Ok(5 + bytes.len() as u64));
+    file.set_len(10).unwrap();
+    assert_eq!(file.read_at(0, &mut read), Ok(10));
+    drive.rename("log", "log2").unwrap();
+    drive.sync_folder("").unwrap();
+    assert!(drive.list("").unwrap().contains(&"log2".to_owned()));
+    assert!(drive.space().unwrap().available > 0);
+}

@@ -1,1 +1,82 @@
-//! Tests.
+//! Runs of fragments are split and replaced without gaps or overlaps.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn run(payload: u64, lens: &[(u32, u32)]) -> RunRow {
+    RunRow {
+        record: 0,
+        header_len: 100,
+        payload,
+        skip: 0,
+        lens: lens.to_vec(),
+    }
+}
+
+#[test]
+fn a_part_of_a_run_knows_where_its_bytes_are() {
+    let whole = run(1000, &[(3, 100), (1, 50), (2, 10)]);
+    assert_eq!((whole.count(), whole.bytes()), (6, 370));
+    assert_eq!(whole.fragment(3), Some((1300, 50)));
+    assert_eq!(whole.fragment(5), Some((1360, 10)));
+    assert_eq!(whole.fragment(6), None);
+    let part = whole.part(2, 3).unwrap();
+    assert_eq!(
+        part,
+        RunRow {
+            skip: 2,
+            ..run(1200, &[(1, 100), (1, 50), (1, 10)])
+        }
+    );
+    assert_eq!(whole.part(2, 0), None);
+    assert_eq!(whole.part(6, 1), None);
+}
+
+#[test]
+fn names_of_logs_are_read_back_and_others_are_not() {
+    let key = ShardKey {
+        volume: VolumeId::new(12),
+        member: 3,
+    };
+    assert_eq!(key.file(), "shards/12-3.log");
+    assert_eq!(ShardKey::of_file("12-3.log"), Some(key));
+    for name in [
+        "12-3",
+        "12-3.log.new",
+        "-3.log",
+        "012-3.log",
+        "12-300.log",
+        "+12-3.log",
+    ] {
+        assert_eq!(ShardKey::of_file(name), None, "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn cutting_a_run_loses_and_doubles_no_stripe(
+        start in 0..20u32, lens in prop::collection::vec((1..4u32, 1..9u32), 1..4),
+        first in 0..40u32, count in 1..20u32,
+    ) {
+        let whole = run(1000, &lens);
+        let (kept, freed) = cut(start, &whole, (first, first + count - 1));
+        let mut at = BTreeMap::new();
+        for (from, part) in &kept {
+            for index in 0..part.count() {
+                prop_assert!(at.insert(from + index, (part.fragment(index), part.skip + index)).is_none());
+            }
+        }
+        for index in 0..whole.count() {
+            let stripe = start + index;
+            let gone = (first..first + count).contains(&stripe);
+            let expected = (!gone).then(|| (whole.fragment(index), index));
+            prop_assert_eq!(at.remove(&stripe), expected);
+        }
+        prop_assert!(at.is_empty());
+        let left: u64 = kept.iter().map(|(_, part)| part.bytes()).sum();
+        prop_assert_eq!(left + freed.map_or(0, |freed| freed.len), whole.bytes());
+    }
+}
+
+use std::collections::BTreeMap;

@@ -293,10 +293,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_engine_does_what_its_model_does(ops in proptest::collection::vec(op(), 1..24)) {
+    fn the_engine_does_what_its_model_does(
+        alone in any::<bool>(),
+        ops in proptest::collection::vec(op(), 1..24),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut rig = Rig::new();
+            // Logs are synced together, or one by one.
+            rig.drive.set_alone(alone);
             let mut model = Model::new();
             for op in ops {
                 apply(&mut rig, &mut model, op).await;
