@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::budget::Lease;
+use super::compute::Compute;
 use super::types::WriteError;
 use super::window::ended_early;
 use crate::digest::{Digester, Digests};
@@ -21,6 +22,7 @@ type Piece = (Bytes, Option<Arc<Lease>>);
 
 /// Digests stripe after stripe.
 pub(super) struct DigestChain {
+    compute: Compute,
     state: State,
     waiting: Vec<Piece>,
 }
@@ -33,8 +35,9 @@ enum State {
 }
 
 impl DigestChain {
-    pub(super) fn new(digester: Digester) -> Self {
+    pub(super) fn new(digester: Digester, compute: Compute) -> Self {
         Self {
+            compute,
             state: State::Idle(Box::new(digester)),
             waiting: Vec::new(),
         }
@@ -56,7 +59,7 @@ impl DigestChain {
         };
         if done || self.waiting.len() >= WAITING_MAX {
             let digester = self.idle().await?;
-            self.start(digester);
+            self.start(digester).await;
         }
         Ok(())
     }
@@ -68,7 +71,7 @@ impl DigestChain {
     pub(super) async fn settle(&mut self) -> Result<(), WriteError> {
         while !self.waiting.is_empty() {
             let digester = self.idle().await?;
-            self.start(digester);
+            self.start(digester).await;
         }
         let digester = self.idle().await?;
         self.state = State::Idle(digester);
@@ -92,7 +95,7 @@ impl DigestChain {
         }
     }
 
-    fn start(&mut self, mut digester: Box<Digester>) {
+    async fn start(&mut self, mut digester: Box<Digester>) {
         let pieces = std::mem::take(&mut self.waiting);
         let here = pieces.iter().map(|(bytes, _)| bytes.len()).sum::<usize>() <= HERE_MAX;
         let digest = move || {
@@ -105,7 +108,7 @@ impl DigestChain {
         self.state = if here {
             State::Idle(digest())
         } else {
-            State::Running(tokio::task::spawn_blocking(digest))
+            State::Running(self.compute.run(digest).await)
         };
     }
 }

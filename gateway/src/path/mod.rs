@@ -10,6 +10,7 @@
 mod append;
 mod budget;
 mod codecs;
+mod compute;
 mod digests;
 mod get;
 mod hedge;
@@ -45,6 +46,7 @@ use crate::view::View;
 use crate::volumes::{Shunned, Volumes};
 use budget::Budget;
 use codecs::Codecs;
+use compute::Compute;
 use latency::Latency;
 use marks::Marks;
 use types::{ReadContent, ReadError, ReadStream, WriteBody, WriteError, Written};
@@ -63,6 +65,10 @@ struct Inner {
     view: Arc<View>,
     volumes: Arc<Volumes>,
     codecs: Codecs,
+    /// For encoding, decoding and checksums of fragments.
+    coding: Compute,
+    /// For digests of bodies, which take far longer: they must not hold up the encoding.
+    digesting: Compute,
     marks: Marks,
     /// Drives that failed to read; kept apart from those that failed to write.
     sick: Shunned<DriveId>,
@@ -89,6 +95,8 @@ impl DataPath {
         let inner = Inner {
             volumes: Arc::new(volumes),
             codecs: Codecs::default(),
+            coding: Compute::new(),
+            digesting: Compute::new(),
             marks: Marks::default(),
             sick: Shunned::new(settings.shun_time),
             looked: Shunned::new(settings.shun_time),

@@ -31,7 +31,7 @@ pub(super) async fn write(inner: Arc<Inner>, body: WriteBody) -> Result<Written,
     let profile = inner.view.root().profile.ok_or_else(no_profile)?;
     let codec = inner.codecs.get(profile).map_err(|error| refused(&error))?;
     let source = Source::new(body.body, body.len, body.len_max)?;
-    let digests = DigestChain::new(Digester::new(&body.digests));
+    let digests = DigestChain::new(Digester::new(&body.digests), inner.digesting.clone());
     let until = inner.env.clock.now() + inner.settings.body_time_max;
     let mut assembler = Assembler {
         blob: BlobId::new(inner.env.random.next_u128()),
@@ -300,7 +300,7 @@ impl Assembler {
         let too_long = WriteError::TooLong(u64::from(u32::MAX) * self.profile.stripe_len());
         self.next_stripe = number.checked_add(1).ok_or(too_long)?;
         let encode = move || Stripe::encode(&codec, shape, volume, number, padded);
-        open.stripes.push(tokio::task::spawn_blocking(encode));
+        open.stripes.push(self.inner.coding.run(encode).await);
         self.digests
             .push(bytes, Some(Arc::clone(&open.lease)))
             .await?;

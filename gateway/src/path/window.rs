@@ -113,7 +113,7 @@ impl Window {
             run
         } else {
             let (run, id) = (Arc::clone(&run), volume.id);
-            let reseed = tokio::task::spawn_blocking(move || run.for_volume(id));
+            let reseed = self.inner.coding.run(move || run.for_volume(id)).await;
             Arc::new(reseed.await.map_err(|_| ended_early())?)
         };
         let owner = (self.last != Some(volume.id)).then(|| self.owner.clone());

@@ -248,6 +248,49 @@ async fn a_refusal_by_epoch_is_an_erasure_when_asking_again_does_not_help() {
 }
 
 #[tokio::test]
+async fn a_shard_that_moved_is_read_where_it_is_now() {
+    let cluster = Cluster::bare(profile("2+1"), 4, |_| {}).await;
+    let opened = cluster.open(0, &[]).await;
+    cluster.view.refresh().await.unwrap();
+    let bytes = noise(100_000, 1);
+    let written = cluster.write(&bytes, 50_000).await.unwrap();
+    cluster
+        .root(RootCommand::SealVolume {
+            volume: opened.id,
+            epoch: opened.epoch,
+        })
+        .await;
+    let (volume, epoch) = (opened.id, opened.epoch.next());
+    cluster
+        .root(RootCommand::VolumeFenced {
+            volume,
+            epoch,
+            member: 0,
+            bytes: 1,
+        })
+        .await;
+    cluster.view.refresh().await.unwrap();
+    let sealed = cluster.view.volume(volume).await.unwrap().unwrap();
+    // The second shard goes to the fourth enclosure, and the second knows that.
+    let mut moved = (*sealed).clone();
+    moved.epoch = epoch.next();
+    moved.members[1] = cluster.nodes.topology().drives.keys().copied().nth(3);
+    cluster.copy_shard(&sealed, &moved, 1, &written.blob).await;
+    let current = moved.epoch;
+    cluster.metadata.moved.lock().unwrap().insert(volume, moved);
+    cluster
+        .nodes
+        .at(2)
+        .refuse(Some(ShardError::StaleEpoch { volume, current }));
+    assert_eq!(
+        cluster.read(&content(&written), 0..u64::MAX).await.unwrap(),
+        bytes
+    );
+    assert_eq!(cluster.path.metrics().degraded_stripes.get(), 0);
+    assert_eq!(cluster.path.metrics().faults.get(), 0);
+}
+
+#[tokio::test]
 async fn more_than_m_absent_is_lost_while_a_record_names_it_and_gone_after() {
     let cluster = Cluster::start(profile("4+2"), 6, |_| {}).await;
     let written = cluster.write(&noise(100_000, 1), 50_000).await.unwrap();

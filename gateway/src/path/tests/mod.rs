@@ -23,8 +23,11 @@ use enfilade_placement::{
     BucketId, ChainId, ClusterId, DriveId, EnclosureId, Generation, Incarnation, Profile,
     RequestId, Stamp, Volume,
 };
-use enfilade_storage_node::api::Owner;
+use enfilade_storage_node::api::append::{AppendHeader, AppendRequest, FragmentHeader};
+use enfilade_storage_node::api::read::{FragmentRange, ReadRequest};
+use enfilade_storage_node::api::{Owner, ShardClient};
 use enfilade_storage_node::client::memory::MemoryNodes;
+use enfilade_storage_node::erasure::checksum::fragment_checksums;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::DataPath;
@@ -249,6 +252,45 @@ impl Cluster {
         };
         let volume = self.view.volume(extents[0].volume).await.unwrap().unwrap();
         (*volume).clone()
+    }
+
+    /// Copies the fragments of a blob from one member to where it is under another epoch.
+    pub(crate) async fn copy_shard(&self, from: &Volume, to: &Volume, member: usize, blob: &Blob) {
+        let shape = self.path.shape_of(blob).unwrap();
+        let stripes = u32::try_from(blob.len.div_ceil(shape.stripe_len())).unwrap();
+        for stripe in 0..stripes {
+            let len = shape.unit_at(stripe, blob.len);
+            let ranges = vec![FragmentRange {
+                stripe,
+                offset: 0,
+                len,
+            }];
+            let at = self.nodes.address(from, member);
+            let node = self.nodes.at(self.enclosure(from, member));
+            let request = ReadRequest {
+                at,
+                blob: blob.id,
+                ranges,
+            };
+            let bytes = node.read(request).await.unwrap().remove(0).unwrap();
+            let seed = shape.seed(to.id, stripe, member);
+            let checksums = fragment_checksums(seed, &bytes).collect();
+            let header = AppendHeader {
+                at: self.nodes.address(to, member),
+                blob: blob.id,
+                first_stripe: stripe,
+                fragments: vec![FragmentHeader { len, checksums }],
+                owner: None,
+                committed: Vec::new(),
+            };
+            let node = self.nodes.at(self.enclosure(to, member));
+            node.append(AppendRequest {
+                header,
+                fragments: vec![bytes],
+            })
+            .await
+            .unwrap();
+        }
     }
 
     /// The enclosure of a member, as [`MemoryNodes::at`] counts.

@@ -29,6 +29,8 @@ pub(crate) struct Switched {
     pub(crate) writes: AtomicU64,
     pub(crate) rows: Mutex<Vec<BlobAt>>,
     pub(crate) inline: Mutex<HashMap<BlobId, Bytes>>,
+    /// Volumes that are told otherwise than they are.
+    pub(crate) moved: Mutex<HashMap<VolumeId, Volume>>,
 }
 
 impl Switched {
@@ -40,6 +42,7 @@ impl Switched {
             writes,
             rows: Mutex::default(),
             inline: Mutex::default(),
+            moved: Mutex::default(),
         }
     }
 
@@ -117,7 +120,13 @@ impl MetadataClient for Switched {
     }
 
     async fn volumes(&self, ids: &[VolumeId]) -> Result<Vec<Volume>> {
-        self.pass()?.volumes(ids).await
+        let mut volumes = self.pass()?.volumes(ids).await?;
+        for volume in &mut volumes {
+            if let Some(moved) = self.moved.lock().unwrap().get(&volume.id) {
+                *volume = moved.clone();
+            }
+        }
+        Ok(volumes)
     }
 
     async fn all_volumes(&self, after: Option<VolumeId>, limit: usize) -> Result<Vec<Volume>> {
