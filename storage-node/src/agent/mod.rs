@@ -34,6 +34,10 @@ const WATCH_WAIT: Duration = Duration::from_secs(10);
 /// The pause after the root group did not answer.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a shutdown waits for the last requests, and how often it looks.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+const SHUTDOWN_PAUSE: Duration = Duration::from_millis(5);
+
 /// What opens a drive: a folder, or anything else in tests.
 type OpenDrive =
     Arc<dyn Fn() -> Result<(Arc<dyn Drive>, Superblock), OpenError> + Send + Sync + 'static>;
@@ -169,10 +173,16 @@ impl Agent {
         self.context.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         let node = &self.context.node;
+        let clock = Arc::clone(&node.host().env.clock);
         for engine in node.engines() {
             node.withdraw(engine.id());
             if let Err(error) = engine.close().await {
                 tracing::warn!(drive = %engine.id(), %error, "not closed cleanly");
+            }
+            // Requests that still run hold the drive, which is locked until they end.
+            let deadline = clock.now() + SHUTDOWN_WAIT;
+            while Arc::strong_count(&engine) > 1 && clock.now() < deadline {
+                clock.sleep(SHUTDOWN_PAUSE).await;
             }
         }
     }

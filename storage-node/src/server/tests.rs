@@ -86,7 +86,13 @@ async fn what_was_appended_is_read_after_a_restart_on_a_real_directory() {
     let blob = BlobId::new(99);
     let payload = payload();
     let start = |clean: bool| {
-        let (drive, read) = FileDrive::open(&path, id).unwrap();
+        // The committer may still be about to let go of the last one.
+        let (drive, read) = loop {
+            match FileDrive::open(&path, id) {
+                Err(crate::drive::file::OpenError::Locked(_)) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
         assert_eq!(read, superblock);
         let host = Host::new(Env::seeded(1), Settings::default());
         let node = StorageNode::trusting(host.clone(), identity);
