@@ -1,6 +1,7 @@
 //! How the cluster is: pure, from what was gathered. Never a green lie: what is not known to be
 //! well is a reason (promise P10).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
@@ -8,7 +9,9 @@ use enfilade_cluster::api::query::GroupStatus;
 use enfilade_cluster::api::root::{LedgerRow, RootView};
 use enfilade_placement::health::{Survival, health, survival};
 use enfilade_placement::replicas::tolerates;
-use enfilade_placement::{DriveState, EnclosureState, PartitionId, Volume, VolumeState};
+use enfilade_placement::{
+    DriveState, EnclosureId, EnclosureState, PartitionId, Volume, VolumeState,
+};
 
 use crate::admin::model;
 
@@ -38,8 +41,12 @@ pub(crate) fn unknown(cause: &str, processes: &[model::Process]) -> model::Statu
 }
 
 /// The status that follows from facts.
+///
+/// What is known of processes goes before missed heartbeats: shards of an enclosure whose process
+/// has ended are missing from that moment.
 pub(crate) fn build(facts: &Facts, processes: &[model::Process]) -> model::Status {
     let groups = groups(facts);
+    let sober = without_ended(facts, processes);
     let mut status = model::Status {
         metadata: true,
         cluster: facts.view.cluster.to_string(),
@@ -59,9 +66,9 @@ pub(crate) fn build(facts: &Facts, processes: &[model::Process]) -> model::Statu
         },
         chains: chains(&facts.view),
         enclosures: enclosures(facts, processes),
-        drives: drives(&facts.view),
-        volumes: volumes(facts),
-        missing: missing(facts),
+        drives: drives(&sober.view),
+        volumes: volumes(&sober),
+        missing: missing(&sober),
         groups,
         ..model::Status::default()
     };
@@ -69,6 +76,20 @@ pub(crate) fn build(facts: &Facts, processes: &[model::Process]) -> model::Statu
     status.warnings = warnings(&status);
     status.healthy = status.reasons.is_empty();
     status
+}
+
+/// The facts, with enclosures whose process has ended taken for down.
+fn without_ended<'a>(facts: &'a Facts, processes: &[model::Process]) -> Cow<'a, Facts> {
+    let ended = |process: &&model::Process| process.pid.is_none();
+    let mut facts = Cow::Borrowed(facts);
+    for process in processes.iter().filter(ended) {
+        let topology = &mut facts.to_mut().view.topology;
+        let enclosure = topology.enclosures.get_mut(&EnclosureId::new(process.id));
+        if let Some(enclosure) = enclosure.filter(|e| e.state < EnclosureState::Down) {
+            enclosure.state = EnclosureState::Down;
+        }
+    }
+    facts
 }
 
 /// A word of ours in the form that JSON and people see.

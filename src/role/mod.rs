@@ -2,6 +2,7 @@
 
 pub(crate) mod drives;
 pub(crate) mod gateway;
+mod identity;
 pub(crate) mod init;
 pub(crate) mod meta;
 pub(crate) mod process;

@@ -2,19 +2,17 @@
 //! order, and stops them in the other order. Never creates a cluster (PROTOCOLS 10).
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail};
 use enfilade_cluster::api::MetadataClient;
 use enfilade_cluster::api::root::Addresses;
 use enfilade_cluster::env::Env;
 use enfilade_cluster::server::Replica;
 use enfilade_cluster::wire::Peers;
-use enfilade_placement::{ClusterId, EnclosureId};
+use enfilade_placement::EnclosureId;
 use prometheus::Registry;
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::admin::NoEnclosures;
@@ -22,10 +20,11 @@ use crate::admin::routes::Admin;
 use crate::admin::server::{AdminServer, bind};
 use crate::cli::NodeArgs;
 use crate::credentials::{RootCredentials, Token};
-use crate::files::{self, Secrecy};
+use crate::files;
 use crate::os;
 use crate::role::drives::{self, DistantNodes, Node};
 use crate::role::gateway::{self, S3Server};
+use crate::role::identity::Identity;
 use crate::role::meta::{self, Begin, Meta};
 use crate::settings::NodeConfig;
 use crate::signals::StopSignals;
@@ -42,20 +41,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long one question about the cluster waits, while there may be none yet.
 const ASK: Duration = Duration::from_secs(1);
 
-/// What an enclosure remembers of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Identity {
-    /// The cluster that it belongs to.
-    pub(crate) cluster: ClusterId,
-    /// Its id there; none before it has joined.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) enclosure: Option<EnclosureId>,
-    /// Whether its metadata folder was made: an empty one is a loss from then on.
-    #[serde(default)]
-    pub(crate) meta: bool,
-}
-
 /// Runs a process until it is told to stop.
 ///
 /// # Errors
@@ -65,7 +50,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<()> {
     let config = NodeConfig::load(&args.config)?;
     os::raise_file_limit()?;
     let mut process = tokio::select! {
-        started = Process::start(config) => started?,
+        started = Process::start(config, args.supervised) => started?,
         _ = signals.stop() => return Ok(()),
     };
     let joined = tokio::select! {
@@ -87,6 +72,8 @@ pub(crate) async fn run(args: NodeArgs) -> Result<()> {
 /// The parts of a process, as far as they run.
 struct Process {
     config: NodeConfig,
+    /// Whoever started it enters the enclosure, so that places in chains follow ids.
+    supervised: bool,
     env: Env,
     token: Token,
     credentials: RootCredentials,
@@ -104,7 +91,7 @@ struct Process {
 
 impl Process {
     /// Takes folder and ports, and starts what needs no cluster.
-    async fn start(config: NodeConfig) -> Result<Self> {
+    async fn start(config: NodeConfig, supervised: bool) -> Result<Self> {
         let env = Env::real();
         let token = config.read_token()?;
         let file = config.credentials_file.clone().unwrap_or_default();
@@ -142,6 +129,7 @@ impl Process {
             admin_socket.map(|socket| AdminServer::start(socket, Arc::clone(&admin)));
         Ok(Self {
             config,
+            supervised,
             env,
             token,
             credentials,
@@ -217,7 +205,12 @@ impl Process {
         let mut told = false;
         loop {
             match self.metadata.watch(0, ASK).await {
-                Ok(view) if view.cluster == self.token.cluster => return Ok(()),
+                Ok(view) if view.cluster == self.token.cluster => {
+                    let entered = |id| view.topology.enclosures.contains_key(&id);
+                    if !self.supervised || self.identity.enclosure.is_some_and(entered) {
+                        return Ok(());
+                    }
+                }
                 Ok(view) if view.revision > 0 => {
                     bail!(
                         "the metadata service is of cluster {}, not of the token's",
@@ -299,82 +292,9 @@ async fn take(what: &str, address: Option<SocketAddr>) -> Result<Option<TcpListe
     }
 }
 
-impl Identity {
-    fn path(folder: &Path) -> PathBuf {
-        folder.join("identity.toml")
-    }
-
-    /// What the folder remembers, or for a new one, what the configuration says.
-    ///
-    /// # Errors
-    /// When the folder is of another cluster or enclosure.
-    pub(crate) fn read(config: &NodeConfig, token: &Token) -> Result<Self> {
-        let path = Self::path(&config.folder);
-        let (cluster, enclosure) = (token.cluster, config.enclosure);
-        let Some(text) = files::read_if_there(&path)? else {
-            return Ok(Self {
-                cluster,
-                enclosure,
-                meta: false,
-            });
-        };
-        let kept: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
-        ensure!(
-            kept.cluster == cluster,
-            "{} is of cluster {}, the token of {cluster}",
-            config.folder.display(),
-            kept.cluster
-        );
-        let same = enclosure.is_none() || enclosure == kept.enclosure;
-        ensure!(same, "{} is of another enclosure", config.folder.display());
-        Ok(kept)
-    }
-
-    /// Remembers it.
-    ///
-    /// # Errors
-    /// When the folder cannot be written.
-    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
-        let text = toml::to_string(self).context("cannot encode the identity")?;
-        files::replace(&Self::path(folder), text.as_bytes(), Secrecy::Public)
-    }
-
-    /// Refuses to begin anew where replicas were: they have voted.
-    ///
-    /// # Errors
-    /// When the folder is gone.
-    pub(crate) fn check_meta(&self, folder: &Path) -> Result<()> {
-        let there = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-        ensure!(
-            there || !self.meta,
-            "the metadata folder {} is gone or empty; an enclosure that has lost its replicas \
-             must not vote again",
-            folder.display()
-        );
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_metadata_folder_that_was_lost_is_not_begun_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let meta = folder.path().join("meta");
-        let new = Identity::default();
-        new.check_meta(&meta).unwrap();
-        let used = Identity { meta: true, ..new };
-        assert!(
-            used.check_meta(&meta)
-                .unwrap_err()
-                .to_string()
-                .contains("is gone or empty")
-        );
-        std::fs::create_dir_all(meta.join("db")).unwrap();
-        used.check_meta(&meta).unwrap();
-    }
 
     #[tokio::test]
     async fn a_port_that_becomes_free_in_time_is_taken() {

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use enfilade_cluster::api::MetadataClient;
+use enfilade_cluster::api::root::Addresses;
 use enfilade_cluster::env::Env;
 use enfilade_gateway::Gateway;
 
@@ -21,7 +22,7 @@ use crate::settings::{
     Capacity, DriveConfig, DrivesConfig, Listen, MetaAddress, MetaConfig, NodeConfig, Role,
 };
 use crate::up::Basis;
-use crate::up::births::{Ground, VOLUME_TARGET};
+use crate::up::births::{Ground, VOLUME_TARGET, join};
 use crate::up::children::{Children, Stop};
 use crate::up::description::Member;
 use crate::up::ports;
@@ -31,6 +32,7 @@ use crate::up::run_file::{ProcessState, RunEnclosure};
 pub(crate) struct Processes {
     env: Env,
     children: Arc<Children>,
+    metadata: OnceLock<Arc<dyn MetadataClient>>,
     /// Held while something is done to enclosures: one thing at a time.
     ground: tokio::sync::Mutex<Ground>,
 }
@@ -53,6 +55,7 @@ impl Processes {
         let many = Arc::new(Self {
             env: basis.env.clone(),
             children: Arc::new(children),
+            metadata: OnceLock::new(),
             ground: tokio::sync::Mutex::new(ground),
         });
         match many.begin(basis, credentials, &configs).await {
@@ -97,6 +100,8 @@ impl Processes {
         let peers = meta::peers(&ground.token, addresses)?;
         let metadata: Arc<dyn MetadataClient> = meta::remote_client(peers, self.env.clone());
         let _ = basis.admin.metadata.set(Arc::clone(&metadata));
+        let _ = self.metadata.set(Arc::clone(&metadata));
+        self.enter_new(&ground, metadata.as_ref(), configs).await?;
         let fresh = !ground.description.born;
         let waits = ids.iter().map(|id| self.children.wait_ready(*id));
         for (id, ready) in ids.iter().zip(futures::future::join_all(waits).await) {
@@ -121,6 +126,31 @@ impl Processes {
         nodes.follow(&gateway, &ground.token)?;
         gateway::wait_ready(&gateway).await?;
         Ok(gateway)
+    }
+
+    /// Enters the enclosures that have not joined, one after another, so that their places in the
+    /// chains follow their ids. Their processes wait for it.
+    async fn enter_new(
+        &self,
+        ground: &Ground,
+        metadata: &dyn MetadataClient,
+        configs: &[NodeConfig],
+    ) -> Result<()> {
+        for (member, config) in ground.description.members.iter().zip(configs) {
+            if !member.joined {
+                let [shard, meta, admin] = config.addresses()?;
+                let addresses = Addresses { shard, meta, admin };
+                join(
+                    metadata,
+                    &self.env,
+                    Some(member.id),
+                    member.chain,
+                    addresses,
+                )
+                .await?;
+            }
+        }
+        Ok(())
     }
 
     /// Has the first replica begin the cluster (PROTOCOLS 10).
@@ -154,6 +184,13 @@ impl Processes {
         born.map(drop).context("the cluster could not be created")
     }
 
+    fn metadata(&self) -> Result<&dyn MetadataClient> {
+        self.metadata
+            .get()
+            .map(AsRef::as_ref)
+            .context("the cluster is starting")
+    }
+
     /// What it consists of, for people.
     pub(crate) fn shape(&self) -> String {
         let run = self.children.run();
@@ -185,6 +222,7 @@ impl Processes {
         self.children.enter(entry(&ground, &member, config)?)?;
         let id = member.id.get();
         let pid = self.children.spawn(id)?;
+        self.enter_new(&ground, self.metadata()?, &configs).await?;
         self.children.wait_ready(id).await?;
         ground.all_joined()?;
         Ok(model::Acted {

@@ -168,8 +168,17 @@ fn one_row_in_the_ledger_is_enough_to_be_unhealthy() {
 
 #[test]
 fn a_process_that_was_just_killed_is_a_reason_before_any_heartbeat_is_missed() {
-    let status = build(&facts(), &[process(6, "exited")]);
-    assert_eq!(status.reasons, ["the process of enclosure 6 is exited"]);
+    let ended = model::Process {
+        pid: None,
+        ..process(6, "exited")
+    };
+    let status = build(&facts(), &[ended]);
+    let reasons = [
+        "the process of enclosure 6 is exited",
+        "1 shards of volumes are missing",
+    ];
+    assert_eq!(status.reasons, reasons);
+    assert_eq!((status.drives.absent, status.volumes.degraded), (1, 1));
 }
 
 #[test]
