@@ -25,20 +25,23 @@ pub struct Metrics {
     pub(crate) garbage: IntCounter,
 }
 
+fn counter(name: &str, text: &str) -> IntCounter {
+    IntCounter::new(name, text).expect("the name is well formed")
+}
+
+fn by_drive(name: &str, text: &str) -> IntGaugeVec {
+    IntGaugeVec::new(Opts::new(name, text), &["drive"]).expect("the name is well formed")
+}
+
+/// A histogram whose buckets double, so many from the first on.
+fn doubling(name: &str, text: &str, first: f64, count: usize) -> Histogram {
+    let buckets = prometheus::exponential_buckets(first, 2.0, count).expect("positive, and some");
+    let options = HistogramOpts::new(name, text).buckets(buckets);
+    Histogram::with_opts(options).expect("the name is well formed")
+}
+
 impl Default for Metrics {
     fn default() -> Self {
-        let counter =
-            |name: &str, text: &str| IntCounter::new(name, text).expect("the name is well formed");
-        let gauge = |name: &str, text: &str| {
-            IntGaugeVec::new(Opts::new(name, text), &["drive"]).expect("the name is well formed")
-        };
-        let histogram = |name: &str, text: &str, buckets: Vec<f64>| {
-            let options = HistogramOpts::new(name, text).buckets(buckets);
-            Histogram::with_opts(options).expect("the name is well formed")
-        };
-        let powers = |start: f64, count| {
-            prometheus::exponential_buckets(start, 2.0, count).expect("positive, and some")
-        };
         let refused = Opts::new(
             "enfilade_storage_node_refused_total",
             "Requests that a node refused, by reason",
@@ -65,33 +68,35 @@ impl Default for Metrics {
                 "Fragments that were found corrupt",
             ),
             refused: IntCounterVec::new(refused, &["reason"]).expect("the name is well formed"),
-            sync_seconds: histogram(
+            sync_seconds: doubling(
                 "enfilade_storage_node_sync_seconds",
                 "Time to sync the logs of a commit group",
-                powers(0.000_1, 16),
+                0.000_1,
+                16,
             ),
-            group_records: histogram(
+            group_records: doubling(
                 "enfilade_storage_node_group_records",
                 "Records in a commit group",
-                powers(1.0, 11),
+                1.0,
+                11,
             ),
-            capacity: gauge(
+            capacity: by_drive(
                 "enfilade_storage_node_drive_capacity_bytes",
                 "Bytes that a drive can hold",
             ),
-            used: gauge(
+            used: by_drive(
                 "enfilade_storage_node_drive_used_bytes",
                 "Bytes in use on a drive",
             ),
-            dead: gauge(
+            dead: by_drive(
                 "enfilade_storage_node_drive_dead_bytes",
                 "Bytes of dropped fragments that still take room on a drive",
             ),
-            failing: gauge(
+            failing: by_drive(
                 "enfilade_storage_node_drive_failing",
                 "1 while a drive is failing or gone",
             ),
-            damaged: gauge(
+            damaged: by_drive(
                 "enfilade_storage_node_drive_damaged_places",
                 "Places in a drive's logs where synced records cannot be read",
             ),

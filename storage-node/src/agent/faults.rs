@@ -6,7 +6,7 @@ use std::sync::Arc;
 use enfilade_cluster::api::root::{LedgerRange, LedgerRow, RootCommand};
 
 use super::Context;
-use crate::engine::ShardKey;
+use crate::engine::{Fault, ShardKey};
 
 /// Beyond so many corrupt fragments the shard counts as whole.
 const FRAGMENTS_PER_SHARD: usize = 1000;
@@ -50,7 +50,7 @@ fn rows(context: &Context) -> BTreeSet<LedgerRow> {
         let Ok(found) = engine.faults(FRAGMENTS_PER_SHARD + 1) else {
             continue;
         };
-        for (key, fragment) in found {
+        for Fault { key, fragment } in found {
             faults.entry(key).or_default().push(match fragment {
                 Some((blob, stripe)) => LedgerRange::stripes(blob, stripe..=stripe),
                 None => LedgerRange::Whole,

@@ -276,7 +276,7 @@ impl DriveFile for OpenFile {
         Ok(sys::write_all_at(&self.0, offset, slices)?)
     }
 
-    fn len(&self) -> Result<u64> {
+    fn size(&self) -> Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 

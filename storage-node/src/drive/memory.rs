@@ -488,7 +488,7 @@ impl DriveFile for MemoryFile {
         })
     }
 
-    fn len(&self) -> Result<u64> {
+    fn size(&self) -> Result<u64> {
         self.with(None, |file, _| Ok(file.now.len() as u64))
     }
 

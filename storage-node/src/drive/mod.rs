@@ -148,7 +148,7 @@ pub trait DriveFile: Send + Sync + 'static {
     ///
     /// # Errors
     /// Those of the device.
-    fn len(&self) -> Result<u64>;
+    fn size(&self) -> Result<u64>;
 
     /// Asks that written bytes go to the device soon. A hint.
     fn start_write_back(&self, offset: u64, len: u64);

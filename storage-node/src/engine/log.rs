@@ -106,7 +106,7 @@ pub(crate) fn find_head(
     }
     let scan = Scan {
         file,
-        len: file.len()?,
+        len: file.size()?,
         key,
         incarnation: None,
     };

@@ -96,6 +96,15 @@ pub struct ShardStats {
     pub damaged: u32,
 }
 
+/// Something in a shard that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// The shard.
+    pub key: ShardKey,
+    /// Blob and stripe of the fragment; none: it is not known what was there.
+    pub fragment: Option<(BlobId, u32)>,
+}
+
 /// The engine of one drive.
 pub struct Engine {
     id: DriveId,
@@ -325,22 +334,26 @@ impl Engine {
         Ok(Done::default())
     }
 
-    /// The corrupt fragments that are known, at most so many, and the shards with damage that
-    /// cannot be named: what the ledger has to know (PROTOCOLS 22).
+    /// What the ledger has to know (PROTOCOLS 22): the corrupt fragments that are known, at most so
+    /// many a shard, and the shards with damage that cannot be named.
     ///
     /// # Errors
     /// When the index fails.
-    pub fn faults(
-        &self,
-        limit: usize,
-    ) -> Result<Vec<(ShardKey, Option<(BlobId, u32)>)>, EngineError> {
+    pub fn faults(&self, limit: usize) -> Result<Vec<Fault>, EngineError> {
         let mut faults = Vec::new();
         for shard in self.shards() {
+            let key = shard.key;
             if shard.damaged > 0 {
-                faults.push((shard.key, None));
+                faults.push(Fault {
+                    key,
+                    fragment: None,
+                });
             }
-            let bad = self.told(self.rows().all_bad(shard.key, limit))?;
-            faults.extend(bad.into_iter().map(|fragment| (shard.key, Some(fragment))));
+            let bad = self.told(self.rows().all_bad(key, limit))?;
+            faults.extend(bad.into_iter().map(|at| Fault {
+                key,
+                fragment: Some(at),
+            }));
         }
         Ok(faults)
     }

@@ -174,7 +174,7 @@ fn drop_unborn(
     file: &dyn DriveFile,
     (id, key): (DriveId, ShardKey),
 ) -> Result<(), EngineOpenError> {
-    let len = file.len()?;
+    let len = file.size()?;
     let head = read_up_to(file, 0, usize::try_from(HEAD_LEN).unwrap_or(4096))?;
     if len <= HEAD_LEN || head.iter().all(|byte| *byte == 0) {
         drive.remove(&key.file())?;

@@ -62,7 +62,7 @@ pub(crate) fn recover(
             }
         }
     };
-    let len = file.len()?;
+    let len = file.size()?;
     let scan = Scan {
         file,
         len,

@@ -88,7 +88,7 @@ fn files_are_written_in_many_slices_punched_and_cut() {
     assert_eq!(file.read_at(5, &mut read), Ok(bytes.len()));
     assert_eq!(read[..bytes.len()], bytes);
     file.punch(4096, 4096).unwrap();
-    assert_eq!(file.len(), Ok(5 + bytes.len() as u64));
+    assert_eq!(file.size(), Ok(5 + bytes.len() as u64));
     file.set_len(10).unwrap();
     assert_eq!(file.read_at(0, &mut read), Ok(10));
     drive.rename("log", "log2").unwrap();

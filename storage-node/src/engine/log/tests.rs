@@ -59,7 +59,7 @@ fn a_record_is_found_behind_megabytes_of_damage() {
     write_record(file.as_ref(), place, &record.encode(5, place), &[]).unwrap();
     // Another one, out of place.
     write_record(file.as_ref(), HEAD_LEN, &record.encode(5, place), &[]).unwrap();
-    let len = file.len().unwrap();
+    let len = file.size().unwrap();
     let scan = Scan {
         file: file.as_ref(),
         len,

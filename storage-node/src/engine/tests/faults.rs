@@ -97,7 +97,10 @@ async fn rot_is_entered_in_the_log_before_it_is_told() {
     assert!(rig.drive.rot(&file, offset + 3));
     assert_eq!(rig.read(shard, 2, 2).await, Err(FragmentFault::Corrupt));
     assert_eq!(rig.read(shard, 2, 1).await, Ok(fragment(2, 1)));
-    let bad = [(shard, Some((BlobId::new(2), 2)))];
+    let bad = [Fault {
+        key: shard,
+        fragment: Some((BlobId::new(2), 2)),
+    }];
     assert_eq!(rig.engine.faults(10).unwrap(), bad);
     // The rot goes away by itself; the entry does not.
     assert!(rig.drive.rot(&file, offset + 3));
@@ -138,11 +141,23 @@ async fn a_rotten_header_is_found_by_its_readers() {
     rig.reopen_without_index().await;
     assert_eq!(rig.read(shard, 3, 0).await, Ok(fragment(3, 0)));
     assert_eq!(rig.read(shard, 2, 1).await, Err(FragmentFault::Missing));
-    assert_eq!(rig.engine.faults(10).unwrap(), [(shard, None)]);
+    assert_eq!(
+        rig.engine.faults(10).unwrap(),
+        [Fault {
+            key: shard,
+            fragment: None
+        }]
+    );
     rig.append(shard, 1, 4, 0..2).await.unwrap();
     rig.crash(2).await;
     assert_eq!(rig.read(shard, 4, 0).await, Ok(fragment(4, 0)));
-    assert_eq!(rig.engine.faults(10).unwrap(), [(shard, None)]);
+    assert_eq!(
+        rig.engine.faults(10).unwrap(),
+        [Fault {
+            key: shard,
+            fragment: None
+        }]
+    );
 }
 
 #[tokio::test]
@@ -194,7 +209,13 @@ async fn a_payload_that_looks_like_a_record_is_none() {
     // Its header rots, so that recovery looks for the next record inside the payload.
     assert!(rig.drive.rot(&shard.file(), place + 20));
     rig.reopen_without_index().await;
-    assert_eq!(rig.engine.faults(10).unwrap(), [(shard, None)]);
+    assert_eq!(
+        rig.engine.faults(10).unwrap(),
+        [Fault {
+            key: shard,
+            fragment: None
+        }]
+    );
     let (blobs, _) = rig.engine.inventory(shard, None, 10).await.unwrap();
     assert_eq!(
         blobs.iter().map(|blob| blob.blob.get()).collect::<Vec<_>>(),

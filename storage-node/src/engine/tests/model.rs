@@ -10,10 +10,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Shard, blob, first stripe, and how many.
+type Stripes = (u8, u8, u32, u32);
+
 #[derive(Debug, Clone)]
 enum Op {
     /// Appends that are under way together.
-    Append(Vec<(u8, u8, u32, u32)>),
+    Append(Vec<Stripes>),
     Delete(u8, u8),
     DeleteRun(u8, u8, u32, u32),
     Fence(u8),
@@ -24,9 +27,9 @@ enum Op {
     Rebuild,
     Crash(u64),
     /// The power goes while these are appended and one blob is deleted.
-    CrashAmid(u64, Vec<(u8, u8, u32, u32)>, u8),
-    FailSync(Vec<(u8, u8, u32, u32)>),
-    NoSpace(Vec<(u8, u8, u32, u32)>, u32),
+    CrashAmid(u64, Vec<Stripes>, u8),
+    FailSync(Vec<Stripes>),
+    NoSpace(Vec<Stripes>, u32),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,7 @@ const SHARDS: u8 = 3;
 const BLOBS: u8 = 4;
 const STRIPES: u32 = 12;
 
-fn append() -> impl Strategy<Value = (u8, u8, u32, u32)> {
+fn append() -> impl Strategy<Value = Stripes> {
     (0..SHARDS, 0..BLOBS, 0..STRIPES - 4, 1..5u32)
 }
 
@@ -92,7 +95,7 @@ impl Model {
     }
 
     /// An append was acked, or it failed and may be there all the same.
-    fn appended(&mut self, (s, b, first, count): (u8, u8, u32, u32), acked: bool) {
+    fn appended(&mut self, (s, b, first, count): Stripes, acked: bool) {
         for stripe in first..first + count {
             let old = self
                 .fragments
@@ -127,9 +130,9 @@ impl Model {
 async fn append_all(
     rig: &Rig,
     model: &Model,
-    appends: &[(u8, u8, u32, u32)],
+    appends: &[Stripes],
 ) -> Vec<Result<AppendAck, EngineError>> {
-    let run = |(s, b, first, count): &(u8, u8, u32, u32)| {
+    let run = |(s, b, first, count): &Stripes| {
         let (epoch, stripes) = (model.epoch(*s), *first..first + count);
         rig.append(shard(*s), epoch, u128::from(*b) + 1, stripes)
     };
@@ -224,61 +227,66 @@ async fn apply(rig: &mut Rig, model: &mut Model, op: Op) {
         Op::Reopen => rig.reopen().await,
         Op::Rebuild => rig.reopen_without_index().await,
         Op::Crash(seed) => rig.crash(seed).await,
-        Op::CrashAmid(seed, appends, b) => {
-            let drive = rig.drive.clone();
-            let deletes = async {
-                let blob = BlobId::new(u128::from(b) + 1);
-                let delete = |s| rig.engine.delete(shard(s), blob, Vec::new());
-                join_all((0..SHARDS).map(delete)).await
-            };
-            let cut = async {
-                tokio::task::yield_now().await;
-                // Somewhere in the middle of what the committer does.
-                for _ in 0..seed % 4 {
-                    tokio::task::yield_now().await;
-                }
-                drive.crash(seed);
-            };
-            let (outcomes, deleted, ()) =
-                futures::join!(append_all(rig, model, &appends), deletes, cut);
-            // What a shard's own order of the two was is not known here.
-            for (append, outcome) in appends.iter().zip(&outcomes) {
-                model.appended(*append, outcome.is_ok());
-            }
-            for (s, outcome) in (0..SHARDS).zip(deleted) {
-                let both = appends.iter().any(|(at, blob, ..)| *at == s && *blob == b);
-                model.deleted(s, b, 0..STRIPES, outcome.is_ok() && !both);
-            }
-            rig.crash(seed.rotate_left(17)).await;
-        }
-        Op::FailSync(appends) => {
-            let error = DriveError::Io("sync".to_owned());
-            rig.drive
-                .fail(crate::drive::memory::Action::Sync, 0, 1, error);
-            let outcomes = append_all(rig, model, &appends).await;
-            for (append, outcome) in appends.into_iter().zip(outcomes) {
-                model.appended(append, outcome.is_ok());
-            }
-            rig.drive.mend();
-            rig.crash(3).await;
-        }
-        Op::NoSpace(appends, room) => {
-            rig.engine.fill().unwrap();
-            let used = rig.drive.replug().space().unwrap();
-            rig.drive
-                .set_capacity(used.total - used.available + u64::from(room));
-            let outcomes = append_all(rig, model, &appends).await;
-            rig.drive.set_capacity(1 << 40);
-            for (append, outcome) in appends.into_iter().zip(outcomes) {
-                // An append that was refused for want of room has left nothing behind.
-                match outcome {
-                    Err(EngineError::Full) => {}
-                    outcome => model.appended(append, outcome.is_ok()),
-                }
-            }
-        }
+        Op::CrashAmid(seed, appends, b) => crash_amid(rig, model, seed, &appends, b).await,
+        Op::FailSync(appends) => fail_sync(rig, model, appends).await,
+        Op::NoSpace(appends, room) => no_space(rig, model, appends, room).await,
     }
     check(rig, model, &name).await;
+}
+
+async fn crash_amid(rig: &mut Rig, model: &mut Model, seed: u64, appends: &[Stripes], b: u8) {
+    let drive = rig.drive.clone();
+    let deletes = async {
+        let blob = BlobId::new(u128::from(b) + 1);
+        let delete = |s| rig.engine.delete(shard(s), blob, Vec::new());
+        join_all((0..SHARDS).map(delete)).await
+    };
+    let cut = async {
+        tokio::task::yield_now().await;
+        // Somewhere in the middle of what the committer does.
+        for _ in 0..seed % 4 {
+            tokio::task::yield_now().await;
+        }
+        drive.crash(seed);
+    };
+    let (outcomes, deleted, ()) = futures::join!(append_all(rig, model, appends), deletes, cut);
+    // What a shard's own order of the two was is not known here.
+    for (append, outcome) in appends.iter().zip(&outcomes) {
+        model.appended(*append, outcome.is_ok());
+    }
+    for (s, outcome) in (0..SHARDS).zip(deleted) {
+        let both = appends.iter().any(|(at, blob, ..)| *at == s && *blob == b);
+        model.deleted(s, b, 0..STRIPES, outcome.is_ok() && !both);
+    }
+    rig.crash(seed.rotate_left(17)).await;
+}
+
+async fn fail_sync(rig: &mut Rig, model: &mut Model, appends: Vec<Stripes>) {
+    let error = DriveError::Io("sync".to_owned());
+    rig.drive
+        .fail(crate::drive::memory::Action::Sync, 0, 1, error);
+    let outcomes = append_all(rig, model, &appends).await;
+    for (append, outcome) in appends.into_iter().zip(outcomes) {
+        model.appended(append, outcome.is_ok());
+    }
+    rig.drive.mend();
+    rig.crash(3).await;
+}
+
+async fn no_space(rig: &Rig, model: &mut Model, appends: Vec<Stripes>, room: u32) {
+    rig.engine.fill().unwrap();
+    let used = rig.drive.replug().space().unwrap();
+    rig.drive
+        .set_capacity(used.total - used.available + u64::from(room));
+    let outcomes = append_all(rig, model, &appends).await;
+    rig.drive.set_capacity(1 << 40);
+    for (append, outcome) in appends.into_iter().zip(outcomes) {
+        // An append that was refused for want of room has left nothing behind.
+        match outcome {
+            Err(EngineError::Full) => {}
+            outcome => model.appended(append, outcome.is_ok()),
+        }
+    }
 }
 
 fn cases() -> u32 {
