@@ -46,7 +46,9 @@ impl Env {
     /// The machine's own clock and a generator seeded by the operating system.
     pub fn real() -> Self {
         Self {
-            clock: Arc::new(MachineClock { start: Instant::now() }),
+            clock: Arc::new(MachineClock {
+                start: Instant::now(),
+            }),
             random: Arc::new(Generator(Mutex::new(StdRng::from_os_rng()))),
         }
     }
@@ -54,7 +56,10 @@ impl Env {
     /// The machine's clock, and random bits that follow from a seed.
     pub fn seeded(seed: u64) -> Self {
         let random = Arc::new(Generator(Mutex::new(StdRng::seed_from_u64(seed))));
-        Self { random, ..Self::real() }
+        Self {
+            random,
+            ..Self::real()
+        }
     }
 }
 
@@ -69,7 +74,9 @@ impl Clock for MachineClock {
     }
 
     fn wall_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -82,6 +89,9 @@ struct Generator(Mutex<StdRng>);
 
 impl Random for Generator {
     fn next_u64(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next_u64()
     }
 }

@@ -183,12 +183,19 @@ fn bounds<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> Option<Bounds<'a>> {
     if to.is_some_and(|to| from >= to) {
         return None;
     }
-    Some((Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded)))
+    Some((
+        Bound::Included(from),
+        to.map_or(Bound::Unbounded, Bound::Excluded),
+    ))
 }
 
 impl Rows for MemoryRows {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
-        Ok(self.tables.get(&table).and_then(|rows| rows.get(key)).cloned())
+        Ok(self
+            .tables
+            .get(&table)
+            .and_then(|rows| rows.get(key))
+            .cloned())
     }
 
     fn scan(
@@ -228,12 +235,18 @@ pub struct Txn<'a> {
 impl<'a> Txn<'a> {
     /// A transaction without writes.
     pub const fn new(below: &'a dyn Rows) -> Self {
-        Self { below, writes: BTreeMap::new() }
+        Self {
+            below,
+            writes: BTreeMap::new(),
+        }
     }
 
     /// Writes a row.
     pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.writes.entry(table).or_default().insert(key, Some(value));
+        self.writes
+            .entry(table)
+            .or_default()
+            .insert(key, Some(value));
     }
 
     /// Removes a row.
@@ -244,7 +257,8 @@ impl<'a> Txn<'a> {
     /// The writes, in order of table and key.
     pub fn into_writes(self) -> Vec<RowWrite> {
         let rows = |(table, rows): (Table, BTreeMap<_, _>)| {
-            rows.into_iter().map(move |(key, value)| RowWrite { table, key, value })
+            rows.into_iter()
+                .map(move |(key, value)| RowWrite { table, key, value })
         };
         self.writes.into_iter().flat_map(rows).collect()
     }
@@ -265,7 +279,9 @@ impl Rows for Txn<'_> {
         to: Option<&[u8]>,
         visit: &mut Visit<'_>,
     ) -> Result<(), RowsError> {
-        let Some(bounds) = bounds(from, to) else { return Ok(()) };
+        let Some(bounds) = bounds(from, to) else {
+            return Ok(());
+        };
         let empty = BTreeMap::new();
         let over = self.writes.get(&table).unwrap_or(&empty);
         let mut over = over.range::<[u8], _>(bounds).peekable();

@@ -50,7 +50,10 @@ pub struct PartitionEnvelope {
 }
 
 /// A command of a partition.
-#[expect(clippy::large_enum_variant, reason = "nearly all commands are of the largest kind")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all commands are of the largest kind"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartitionCommand {
     /// Acts on one key.
