@@ -93,7 +93,7 @@ fn after_faults(
         let loaded = windows
             .iter()
             .any(|(open, close)| *open <= at && at < *close);
-        if !what.starts_with("kill") || !loaded {
+        if !what.starts_with("killed") || !loaded {
             continue;
         }
         let next = |class: Class| {
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn service_after_a_kill_counts_from_what_began_after_it() {
-        let what = "kill enclosure 2".to_owned();
+        let what = "killed enclosure 2".to_owned();
         let operations = [
             operation(SCENARIO, 100, 100, Action::Fault { what: what.clone() }),
             delete(90, 110),

@@ -64,8 +64,8 @@ async fn lose(
     pair: (u32, u32),
 ) -> anyhow::Result<bool> {
     for (victim, name) in [(pair.0, "with one down"), (pair.1, "with two down")] {
-        stage.fault(&format!("kill enclosure {victim}"));
         stage.cluster.kill(victim).await?;
+        stage.fault(&format!("killed enclosure {victim}"));
         stage.expect_health(false).await;
         stage.hold().await;
         if !stage.audit(load, name).await? {
@@ -74,8 +74,8 @@ async fn lose(
         stage.hold().await;
     }
     for victim in [pair.0, pair.1] {
-        stage.fault(&format!("start enclosure {victim}"));
         stage.cluster.start_enclosure(victim).await?;
+        stage.fault(&format!("started enclosure {victim}"));
     }
     stage.expect_health(true).await;
     stage.hold().await;
