@@ -5,11 +5,14 @@
 //! `DELETE /bucket?something-new` would delete the bucket.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use enfilade_cluster::env::Env;
 use http::{HeaderMap, HeaderName};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::{S3ErrorCode, S3Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::query_pairs;
 use crate::s3::{checksum, errors};
@@ -18,8 +21,45 @@ use crate::s3::{checksum, errors};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OperationName(pub(crate) Arc<OnceLock<&'static str>>);
 
+/// Requests whose XML is held in memory at the same time: 16 of at most 8 MiB.
+const WHOLE_BODIES: usize = 16;
+
+/// How long a request waits for its turn to be held.
+const WHOLE_BODY_WAIT: Duration = Duration::from_secs(10);
+
+/// Operations whose XML s3s reads whole.
+const WITH_XML: [&str; 3] = ["CompleteMultipartUpload", "CreateBucket", "DeleteObjects"];
+
 /// Checks every request after its signature and before its body.
-pub(crate) struct Guard;
+pub(crate) struct Guard {
+    env: Env,
+    whole_bodies: Arc<Semaphore>,
+}
+
+/// A turn to be held in memory; rides in the request's extensions, and so ends with it.
+#[derive(Clone)]
+struct Turn(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+
+impl Guard {
+    pub(crate) fn new(env: Env) -> Self {
+        Self {
+            env,
+            whole_bodies: Arc::new(Semaphore::new(WHOLE_BODIES)),
+        }
+    }
+
+    async fn turn(&self) -> S3Result<Turn> {
+        let permit = Arc::clone(&self.whole_bodies).acquire_owned();
+        tokio::select! {
+            permit = permit => {
+                Ok(Turn(Arc::new(permit.expect("the semaphore is never closed"))))
+            }
+            () = self.env.clock.sleep(WHOLE_BODY_WAIT) => {
+                Err(errors::slow_down("too many requests with XML are under way, try again"))
+            }
+        }
+    }
+}
 
 #[async_trait]
 impl S3Access for Guard {
@@ -38,11 +78,16 @@ impl S3Access for Guard {
                 "A signature is required",
             ));
         }
-        let Some((_, parameters)) = known else {
+        let Some((name, parameters)) = known else {
             return Err(errors::not_implemented(cx.s3_op().name()));
         };
         check_query(parameters, cx.uri().query().unwrap_or_default())?;
-        check_headers(cx.headers())
+        check_headers(cx.headers())?;
+        if WITH_XML.contains(&name) {
+            let turn = self.turn().await?;
+            cx.extensions_mut().insert(turn);
+        }
+        Ok(())
     }
 }
 

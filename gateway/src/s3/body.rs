@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use enfilade_cluster::env::Env;
-use futures::future::{Either, select};
-use futures::{FutureExt, Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use http::HeaderMap;
 use s3s::dto::StreamingBlob;
 use s3s::stream::{ByteStream, RemainingLength};
@@ -126,19 +125,11 @@ impl Incoming {
     /// The next bytes that are not empty; none at the end.
     async fn piece(&mut self) -> S3Result<Option<Bytes>> {
         loop {
-            let mut next = self.blob.next();
-            // No timer for bytes that are there already.
-            let piece = match (&mut next).now_or_never() {
-                Some(piece) => piece,
-                None => {
-                    let spent = self.env.clock.now().saturating_sub(self.began);
-                    let wait = self.times.idle.min(self.times.whole.saturating_sub(spent));
-                    match select(next, self.env.clock.sleep(wait)).await {
-                        Either::Left((piece, _)) => piece,
-                        Either::Right(_) => return Err(timed_out()),
-                    }
-                }
-            };
+            if self.env.clock.now().saturating_sub(self.began) > self.times.whole {
+                return Err(timed_out());
+            }
+            // One that stalls is given up by the service, which hands it over.
+            let piece = self.blob.next().await;
             match piece {
                 Some(Ok(bytes)) if bytes.is_empty() => {}
                 Some(Ok(bytes)) => return Ok(Some(bytes)),
@@ -177,7 +168,9 @@ fn timed_out() -> S3Error {
 fn classify(error: &StdError) -> S3Error {
     let text = error.to_string();
     let says = |word: &str| text.contains(word);
-    if says("Sha256Mismatch") {
+    if says("the body stalls") {
+        timed_out()
+    } else if says("Sha256Mismatch") {
         let text = "The provided 'x-amz-content-sha256' header does not match what was computed";
         errors::custom("XAmzContentSHA256Mismatch", text)
     } else if says("SignatureMismatch") {
@@ -315,6 +308,7 @@ mod tests {
                 "AwsChunkedStreamError: FormatError",
                 S3ErrorCode::InvalidRequest,
             ),
+            ("the body stalls", S3ErrorCode::RequestTimeout),
             ("connection reset", S3ErrorCode::IncompleteBody),
         ] {
             let error = read(vec![Ok("ab"), Err(text)], 2).await.unwrap_err();
@@ -325,13 +319,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_stalls_times_out() {
-        let blob = StreamingBlob::wrap(stream::pending::<Result<Bytes, std::io::Error>>());
+    async fn a_body_that_takes_too_long_in_all_is_given_up() {
+        let times = BodyTimes {
+            whole: Duration::ZERO,
+            ..TIMES
+        };
+        let pieces = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(b"x")));
+        let blob = StreamingBlob::wrap(pieces);
         let fault = Fault::default();
-        let body = Incoming::new(Some(blob), 1, TIMES, &Env::real(), &fault)
-            .open()
-            .await;
-        let error = body.unwrap().next().await.unwrap().unwrap_err();
+        let body = Incoming::new(Some(blob), 1 << 40, times, &Env::real(), &fault);
+        let mut body = body.open().await.unwrap();
+        let error = loop {
+            if let Err(error) = body.next().await.unwrap() {
+                break error;
+            }
+        };
         let error = fault.explain(WriteError::Body(error));
         assert_eq!(error.code(), &S3ErrorCode::RequestTimeout);
     }

@@ -1,13 +1,17 @@
-//! Bodies of requests on their way to s3s: counted, digested where s3s would only parse, and with
-//! their chunks bounded.
+//! Bodies of requests on their way to s3s: counted, digested where s3s would only parse, with their
+//! chunks bounded, and given up when they stall.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use enfilade_cluster::env::Env;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -66,6 +70,35 @@ pub(crate) struct Arriving {
     chunks: Option<Chunks>,
     /// What is to be passed on before more is read.
     ready: VecDeque<Bytes>,
+    idle: Idle,
+}
+
+/// How long a client may send nothing while it is waited for.
+pub(crate) struct Idle {
+    env: Env,
+    max: Duration,
+    /// Runs while nothing comes.
+    timer: Option<BoxFuture<'static, ()>>,
+}
+
+impl Idle {
+    pub(crate) fn new(env: Env, max: Duration) -> Self {
+        Self {
+            env,
+            max,
+            timer: None,
+        }
+    }
+
+    /// Ready when it took too long.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (env, max) = (&self.env, self.max);
+        let timer = self.timer.get_or_insert_with(|| {
+            let clock = Arc::clone(&env.clock);
+            async move { clock.sleep(max).await }.boxed()
+        });
+        timer.poll_unpin(cx)
+    }
 }
 
 impl Arriving {
@@ -74,13 +107,38 @@ impl Arriving {
         arrival: Arrival,
         digests: Option<BodyDigests>,
         chunks: Option<Chunks>,
+        idle: Idle,
     ) -> Self {
+        let (body, ready) = (Some(body), VecDeque::new());
         Self {
-            body: Some(body),
+            body,
             arrival,
             digests,
             chunks,
-            ready: VecDeque::new(),
+            ready,
+            idle,
+        }
+    }
+
+    /// What the connection gives next.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.idle.timer = None;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(end) => {
+                self.body = None;
+                Poll::Ready(end.map(|end| end.map_err(StdError::from)))
+            }
+            Poll::Pending => {
+                ready!(self.idle.poll_over(cx));
+                self.body = None;
+                Poll::Ready(Some(Err("the body stalls".into())))
+            }
         }
     }
 }
@@ -107,19 +165,9 @@ impl Body for Arriving {
             if let Some(bytes) = this.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            let Some(body) = &mut this.body else {
-                return Poll::Ready(None);
-            };
-            let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+            let frame = match ready!(this.poll_body(cx)) {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => {
-                    this.body = None;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                None => {
-                    this.body = None;
-                    return Poll::Ready(None);
-                }
+                end => return Poll::Ready(end),
             };
             // HTTP trailers mean nothing in S3.
             let Ok(bytes) = frame.into_data() else {

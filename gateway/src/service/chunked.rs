@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 /// The longest chunk with a signature. SDKs use 64 KiB to 1 MiB.
-const SIGNED_CHUNK_MAX: u64 = 16 << 20;
+const SIGNED_CHUNK_MAX: u64 = 4 << 20;
 
 /// The longest line before a chunk; its signature takes 81 bytes.
 const LINE_MAX: usize = 256;

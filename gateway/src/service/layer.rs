@@ -15,7 +15,7 @@ use s3s::{HttpError, HttpRequest, HttpResponse, StdError};
 
 use crate::auth::{OperationName, admit};
 use crate::s3::checksum::BodyDigests;
-use crate::service::arriving::{Arrival, Arriving};
+use crate::service::arriving::{Arrival, Arriving, Idle};
 use crate::service::chunked::Chunks;
 use crate::service::metrics::{Metrics, Served};
 
@@ -31,11 +31,18 @@ pub(crate) struct Layer {
     s3: S3Service,
     env: Env,
     metrics: Metrics,
+    /// How long a body may stall.
+    idle: Duration,
 }
 
 impl Layer {
-    pub(crate) fn new(s3: S3Service, env: Env, metrics: Metrics) -> Self {
-        Self { s3, env, metrics }
+    pub(crate) fn new(s3: S3Service, env: Env, metrics: Metrics, idle: Duration) -> Self {
+        Self {
+            s3,
+            env,
+            metrics,
+            idle,
+        }
     }
 
     /// Serves one request.
@@ -49,7 +56,7 @@ impl Layer {
         let arrival = Arrival::default();
         // Such a client sends nothing before it is asked, and to read on would ask it.
         let waits = request.headers().contains_key(EXPECT);
-        let mut response = match prepare(request, &operation, &arrival) {
+        let mut response = match self.prepare(request, &operation, &arrival) {
             Ok(request) => self.s3.call(request).await?,
             Err(error) => error
                 .to_http_response()
@@ -85,29 +92,35 @@ impl Layer {
         let (parts, body) = HttpResponse::into_parts(response);
         Ok(Response::from_parts(parts, Answer { body, under_way }))
     }
-}
 
-/// Admits a request and wraps its body.
-fn prepare(
-    request: Request<Incoming>,
-    operation: &OperationName,
-    arrival: &Arrival,
-) -> Result<HttpRequest, s3s::S3Error> {
-    let (mut parts, body) = request.into_parts();
-    admit(&mut parts)?;
-    parts.extensions.insert(operation.clone());
-    let content = parts.headers.get("x-amz-content-sha256");
-    let chunks = content.and_then(|content| Chunks::of(content.as_bytes()));
-    // The XML of a multi-delete or a new bucket; objects are digested by the data path.
-    let whole = parts.method == Method::POST || !parts.uri.path().trim_matches('/').contains('/');
-    let digests = (whole && chunks.is_none())
-        .then(|| BodyDigests::begin(&parts.headers))
-        .flatten();
-    if let Some(digests) = &digests {
-        parts.extensions.insert(digests.clone());
+    /// Admits a request and wraps its body.
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+        operation: &OperationName,
+        arrival: &Arrival,
+    ) -> Result<HttpRequest, s3s::S3Error> {
+        let (mut parts, body) = request.into_parts();
+        admit(&mut parts)?;
+        parts.extensions.insert(operation.clone());
+        let content = parts.headers.get("x-amz-content-sha256");
+        let chunks = content.and_then(|content| Chunks::of(content.as_bytes()));
+        // The XML of a multi-delete or a new bucket; objects are digested by the data path.
+        let whole =
+            parts.method == Method::POST || !parts.uri.path().trim_matches('/').contains('/');
+        let digests = (whole && chunks.is_none())
+            .then(|| BodyDigests::begin(&parts.headers))
+            .flatten();
+        if let Some(digests) = &digests {
+            parts.extensions.insert(digests.clone());
+        }
+        let idle = Idle::new(self.env.clone(), self.idle);
+        let body = Arriving::new(body, arrival.clone(), digests, chunks, idle);
+        Ok(Request::from_parts(
+            parts,
+            s3s::Body::http_body_unsync(body),
+        ))
     }
-    let body = Arriving::new(body, arrival.clone(), digests, chunks);
-    Ok(Request::from_parts(parts, s3s::Body::http_body(body)))
 }
 
 /// A request whose answer has begun.

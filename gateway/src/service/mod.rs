@@ -131,11 +131,12 @@ impl Gateway {
             &front.settings.access_key,
             &front.settings.secret_key,
         ));
-        builder.set_access(Guard);
+        builder.set_access(Guard::new(front.env.clone()));
         if !front.settings.domains.is_empty() {
             builder.set_host(Hosts::new(&front.settings.domains));
         }
-        let layer = Layer::new(builder.build(), front.env.clone(), metrics.clone());
+        let idle = front.settings.body.idle;
+        let layer = Layer::new(builder.build(), front.env.clone(), metrics.clone(), idle);
         Ok(Self {
             layer,
             front,
