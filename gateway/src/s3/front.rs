@@ -175,7 +175,7 @@ impl Front {
     /// # Errors
     /// `NoSuchKey`, also behind a delete marker; `NoSuchVersion` for a version that is not there.
     pub(crate) async fn found(&self, at: &ObjectKey, version: Option<&str>) -> S3Result<Found> {
-        let version = version.map(|text| version_of(text)).transpose()?.flatten();
+        let version = version.map(version_of).transpose()?.flatten();
         let found = self
             .metadata
             .object(at, version)

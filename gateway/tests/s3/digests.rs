@@ -168,3 +168,27 @@ async fn an_announced_trailer_must_come() {
     client.send(put).await.refused(400, "IncompleteBody");
     client.get("/bucket/key").await.refused(404, "NoSuchKey");
 }
+
+#[tokio::test]
+async fn a_body_in_one_large_chunk_is_taken_when_its_chunks_are_not_signed() {
+    let cluster = Cluster::start().await;
+    let client = cluster.bucket("bucket").await;
+    let body = vec![5; 8 << 20];
+    let crc = &all(&body)[0];
+    let put = |payload| {
+        let put = call("PUT", "/bucket/key").body(body.clone());
+        put.payload(payload).trailer(crc.0, &crc.1)
+    };
+    let signed = client.send(put(Payload::ChunksTrailer(8 << 20))).await;
+    signed.refused(400, "InvalidRequest");
+    client.get("/bucket/key").await.refused(404, "NoSuchKey");
+    client
+        .send(put(Payload::UnsignedTrailer(8 << 20)))
+        .await
+        .expect(200);
+    assert!(client.get("/bucket/key").await.expect(200).body == body);
+    client
+        .send(put(Payload::ChunksTrailer(1 << 20)))
+        .await
+        .expect(200);
+}
