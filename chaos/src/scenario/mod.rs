@@ -113,6 +113,16 @@ impl Options {
         }
     }
 
+    /// Whether every fragment of a stripe has an enclosure of its own while all is well.
+    fn is_wide(&self) -> bool {
+        let parts = self
+            .profile
+            .split('+')
+            .map(|part| part.trim().parse::<u32>());
+        let width: Result<u32, _> = parts.sum();
+        width.is_ok_and(|width| width <= self.enclosures)
+    }
+
     fn hold(&self) -> Duration {
         Duration::from_secs(self.hold)
     }

@@ -24,7 +24,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Verdict> {
         stage.s3.retarget(stage.cluster.s3()?);
         stage.say("cluster is healthy");
         if !stage
-            .audit_at_rest(&format!("after power loss {round}"))
+            .audit_at_rest(&format!("after power loss {round}"), "")
             .await?
         {
             break;

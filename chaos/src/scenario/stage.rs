@@ -15,10 +15,13 @@ use crate::check::{self, Finding, Kind, durable, listing, register};
 use crate::client::{Failure, S3, Store};
 use crate::cluster::{self, Cluster, Login};
 use crate::history::History;
-use crate::workload::Load;
 use crate::workload::audit::Audit;
+use crate::workload::{Load, keep};
 
 const BUCKET: &str = "chaos";
+
+/// Objects that are written once.
+const KEPT: usize = 64;
 
 /// Objects that an audit reads at a time.
 const READERS: usize = 8;
@@ -73,6 +76,12 @@ impl Stage {
     /// Prints what happens, with the time since the beginning.
     pub(crate) fn say(&self, what: &str) {
         println!("{:>7.1} s  {what}", self.began.elapsed().as_secs_f64());
+    }
+
+    /// Writes objects that no load touches, while all is well.
+    pub(crate) async fn keep(&self) -> anyhow::Result<()> {
+        let plan = self.options.plan(self.verdict.seed, 0);
+        keep(&self.store, &self.history, plan, KEPT).await
     }
 
     /// Puts load on the cluster.
@@ -134,15 +143,20 @@ impl Stage {
     /// Reads everything while the load rests. Whether nothing wrong was seen so far.
     pub(crate) async fn audit(&mut self, load: &Load, name: &str) -> anyhow::Result<bool> {
         let rest = load.rest().await;
-        let sound = self.audit_at_rest(name).await?;
+        let sound = self.audit_at_rest(name, "").await?;
         drop(rest);
         Ok(sound)
     }
 
-    /// Reads everything. No load may be at work.
-    pub(crate) async fn audit_at_rest(&mut self, name: &str) -> anyhow::Result<bool> {
+    /// Reads everything under a prefix. No load may be at work.
+    pub(crate) async fn audit_at_rest(
+        &mut self,
+        name: &str,
+        prefix: &'static str,
+    ) -> anyhow::Result<bool> {
         let audit = Audit {
             seed: self.verdict.seed,
+            prefix,
             readers: READERS,
             patience: self.options.patience(),
             gave_up: AtomicBool::new(false),

@@ -20,11 +20,13 @@ const RANGE_BYTES: u64 = 100_000;
 /// Between two attempts to read one object.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How an audit reads.
+/// What an audit reads, and how.
 #[derive(Debug)]
 pub(crate) struct Audit {
     /// The seed of the load whose bytes are read.
     pub(crate) seed: u64,
+    /// Only keys that begin with this.
+    pub(crate) prefix: &'static str,
     /// Objects that are read at a time.
     pub(crate) readers: usize,
     /// How long one object may stay unreadable.
@@ -65,7 +67,9 @@ impl Audit {
                 | Action::List { .. }
                 | Action::Fault { .. } => continue,
             };
-            keys.insert(written.0, ());
+            if written.0.starts_with(self.prefix) {
+                keys.insert(written.0, ());
+            }
             writes.insert(written.1.digest, operation.number);
         }
         let mut keys: Vec<String> = keys.into_keys().collect();
@@ -177,9 +181,9 @@ impl Audit {
         let began = Instant::now();
         loop {
             let begun = history.begin();
-            let answer = store.list("").await;
+            let answer = store.list(self.prefix).await;
             let listed = answer.clone().unwrap_or_default();
-            let prefix = String::new();
+            let prefix = self.prefix.to_owned();
             let outcome = answer
                 .clone()
                 .map_or_else(Outcome::from, |_| Outcome::Acked);

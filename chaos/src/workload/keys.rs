@@ -24,6 +24,15 @@ pub(crate) fn own(writer: u32, index: usize) -> String {
     format!("{}{:02}/{index:05}{ending}", prefix(writer), index % 7)
 }
 
+/// A key that is written once, before any fault, and never again.
+pub(crate) fn kept(index: usize) -> String {
+    let ending = ENDINGS[index % ENDINGS.len()];
+    format!("{KEPT}{index:03}{ending}")
+}
+
+/// What is written once begins with this.
+pub(crate) const KEPT: &str = "kept/";
+
 /// A key that all writers overwrite.
 pub(crate) fn shared(index: usize) -> String {
     format!("shared/{index:03}")

@@ -94,6 +94,35 @@ impl Load {
     }
 }
 
+/// Writes objects that no load will touch again, one after the other.
+///
+/// # Errors
+/// When one is not acked: without a fault, that must not be.
+pub(crate) async fn keep(
+    store: &Arc<dyn Store>,
+    history: &Arc<History>,
+    plan: Plan,
+    count: usize,
+) -> anyhow::Result<()> {
+    // A number that no writer of the load has.
+    let number = plan.writers;
+    let writer = Writer {
+        number,
+        seed: plan.seed,
+        store: store.clone(),
+        history: history.clone(),
+    };
+    let mut steps = Steps::new(plan, number);
+    for index in 0..count {
+        let outcome = writer.step(steps.keep(index)).await;
+        anyhow::ensure!(
+            outcome == Outcome::Acked,
+            "a write without a fault: {outcome:?}"
+        );
+    }
+    Ok(())
+}
+
 fn open_window(windows: &Windows, now: u64) {
     let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
     windows.push((now, u64::MAX));

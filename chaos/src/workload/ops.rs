@@ -88,6 +88,11 @@ impl Steps {
         }
     }
 
+    /// The one write of a key that is kept.
+    pub(crate) fn keep(&mut self, index: usize) -> Step {
+        self.put(keys::kept(index))
+    }
+
     /// New keys first, then overwrites.
     fn put_own(&mut self) -> Step {
         let key = if self.written < self.plan.keys && self.rng.random_bool(0.8) {
@@ -96,6 +101,10 @@ impl Steps {
         } else {
             self.known()
         };
+        self.put(key)
+    }
+
+    fn put(&mut self, key: String) -> Step {
         if self.rng.random_range(0..100) == 0 {
             let tail = self.rng.random_range(1..3 << 20);
             let lengths = vec![PART_BYTES, PART_BYTES, tail];

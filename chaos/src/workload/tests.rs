@@ -32,6 +32,7 @@ async fn run(lie: Lie) -> (Vec<Finding>, Audited) {
     }
     let audit = Audit {
         seed: plan.seed,
+        prefix: "",
         readers: 4,
         patience: Duration::ZERO,
         gave_up: AtomicBool::new(false),
