@@ -1,4 +1,4 @@
-//! Fencing the shards of volumes that are sealed (PROTOCOLS 12), and dropping those of retired ones.
+//! Fencing the shards of volumes that are sealed (PROTOCOLS 12); dropping those of retired ones.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -60,8 +60,8 @@ pub trait ShardClient: Send + Sync + 'static {
     /// Appends fragments of consecutive stripes of one blob to a shard.
     ///
     /// `Ok` means that they are synced on the drive: they survive power loss from here on
-    /// (PROTOCOLS 11). The node has compared the checksums with the bytes before. Appending the same
-    /// stripes of the same blob again is harmless; the bytes must be the same.
+    /// (PROTOCOLS 11). The node has compared the checksums with the bytes before. Appending the
+    /// same stripes of the same blob again is harmless; the bytes must be the same.
     async fn append(&self, request: AppendRequest) -> Result<AppendAck, ShardError>;
 
     /// Reads ranges of fragments of one blob. The answer has one entry for each range, in order.

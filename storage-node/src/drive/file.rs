@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use enfilade_placement::DriveId;
 
-use super::superblock::{self, Superblock, SuperblockError};
 use super::{Drive, DriveFile, FileSystemId, Open, Result, Space, sys};
+use crate::drive::superblock::{self, Superblock, SuperblockError};
 
 const LOCK: &str = "lock";
 const INDEX: &str = "index";

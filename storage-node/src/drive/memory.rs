@@ -1,7 +1,8 @@
 //! A drive in memory that fails on demand, for tests of this and other crates.
 //!
-//! It keeps, for each file, what is durable and the writes since the last sync. [`MemoryDrive::crash`]
-//! loses any part of the latter, in pieces of a sector and in any order, as a power cut does.
+//! It keeps, for each file, what is durable and the writes since the last sync.
+//! [`MemoryDrive::crash`] loses any part of the latter, in pieces of a sector and in any order, as
+//! a power cut does.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;

@@ -1,17 +1,18 @@
 //! One commit group: everything is written, then every log synced, then the index told, then acked.
 
+mod open_log;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use enfilade_cluster::env::Env;
-use enfilade_placement::{BlobId, Epoch};
 
+use self::open_log::{Need, OpenLog};
 use super::commit::{Done, Order, Work};
-use super::log::{HEAD_LEN, Log, encode_head, read_record, write_record};
-use super::record::{Body, Record, Run};
-use super::rows::{Freed, Placed, ShardKey, ShardRow};
-use super::{Engine, EngineError, SHARDS, Shard};
-use crate::api::append::FragmentHeader;
+use super::log::{HEAD_LEN, Log, encode_head, write_record};
+use super::record::Record;
+use super::rows::{ShardKey, ShardRow};
+use super::{Engine, EngineError, SHARDS};
 use crate::drive::{DriveError, DriveFile, Open};
 
 /// A group in the making.
@@ -21,19 +22,6 @@ pub(super) struct Group {
     written: Vec<Written>,
 }
 
-/// A log that the group writes to.
-struct OpenLog {
-    engine: Arc<Engine>,
-    shard: Arc<Shard>,
-    file: Arc<dyn DriveFile>,
-    /// The log as it will be when the group is durable.
-    log: Log,
-    /// Where the group's records begin.
-    start: u64,
-    outcome: Result<(), EngineError>,
-    freed: Vec<Freed>,
-}
-
 /// A record that is written and not yet durable.
 struct Written {
     log: usize,
@@ -41,14 +29,6 @@ struct Written {
     record: Record,
     offset: u64,
     header_len: usize,
-}
-
-/// What an order needs.
-enum Need {
-    /// A record.
-    Record(Body, Epoch),
-    /// Nothing: it is done.
-    Nothing(Done),
 }
 
 impl Group {
@@ -280,199 +260,4 @@ fn create(
     };
     engine.keep_file(key, &file);
     Ok(file)
-}
-
-impl OpenLog {
-    /// What an order needs in this log, or why it is refused.
-    fn need(&self, key: ShardKey, work: &mut Work) -> Result<Need, EngineError> {
-        let log = &self.log;
-        let rows = self.engine.rows();
-        match work {
-            Work::Append {
-                epoch,
-                blob,
-                first_stripe,
-                fragments,
-                owner,
-                marks,
-                ..
-            } => {
-                if *epoch < log.epoch {
-                    return Err(EngineError::Stale(log.epoch));
-                }
-                if self.holds(key, (*blob, *first_stripe), fragments)? {
-                    return Ok(Need::Nothing(self.done()));
-                }
-                let body = Body::Append {
-                    blob: *blob,
-                    first_stripe: *first_stripe,
-                    fragments: std::mem::take(fragments),
-                    owner: owner.take(),
-                    marks: std::mem::take(marks),
-                };
-                Ok(Need::Record(body, *epoch))
-            }
-            Work::Delete { blob, runs } => {
-                let there = self.engine.told(rows.blob(key, *blob))?.is_some();
-                match there {
-                    true => Ok(Need::Record(
-                        Body::Delete {
-                            blob: *blob,
-                            runs: runs.clone(),
-                        },
-                        log.epoch,
-                    )),
-                    false => Ok(Need::Nothing(self.done())),
-                }
-            }
-            Work::Bad { blob, found } => {
-                let mut there = Vec::new();
-                for (stripe, payload) in found.iter() {
-                    let runs = self
-                        .engine
-                        .told(rows.runs(key, *blob, (*stripe, *stripe)))?;
-                    let at = runs
-                        .first()
-                        .and_then(|(first, run)| run.fragment(stripe - first));
-                    if at.is_some_and(|(at, _)| at == *payload) {
-                        there.push((*stripe, *payload));
-                    }
-                }
-                *found = there;
-                if found.is_empty() {
-                    return Ok(Need::Nothing(self.done()));
-                }
-                let runs: Vec<Run> = found.iter().map(|(stripe, _)| (*stripe, *stripe)).collect();
-                Ok(Need::Record(Body::Bad { blob: *blob, runs }, log.epoch))
-            }
-            Work::Fence(epoch) if *epoch <= log.row.fence => Ok(Need::Nothing(self.done())),
-            Work::Fence(epoch) => Ok(Need::Record(Body::Fence, (*epoch).max(log.epoch))),
-            Work::Commit { marks } => Ok(Need::Record(
-                Body::Commit {
-                    marks: std::mem::take(marks),
-                },
-                log.epoch,
-            )),
-            Work::Drop | Work::Barrier => Ok(Need::Nothing(self.done())),
-        }
-    }
-
-    fn done(&self) -> Done {
-        Done {
-            epoch: self.log.epoch,
-            log_bytes: self.log.tail,
-            entered: 0,
-        }
-    }
-
-    /// Whether the same fragments are here and whole already: a repeat. Other bytes under the same
-    /// name are refused.
-    fn holds(
-        &self,
-        key: ShardKey,
-        (blob, first_stripe): (BlobId, u32),
-        fragments: &[FragmentHeader],
-    ) -> Result<bool, EngineError> {
-        let rows = self.engine.rows();
-        let count = u32::try_from(fragments.len()).unwrap_or(u32::MAX);
-        let last = first_stripe.saturating_add(count.saturating_sub(1));
-        let runs = self
-            .engine
-            .told(rows.runs(key, blob, (first_stripe, last)))?;
-        if runs.is_empty() {
-            return Ok(false);
-        }
-        let bad = self
-            .engine
-            .told(rows.bad(key, blob, (first_stripe, last)))?;
-        let mut same = 0;
-        for (start, run) in runs {
-            let read = read_record(self.file.as_ref(), run.record, self.log.row.incarnation);
-            // A header that rotted is no reason to refuse: the repeat takes its place.
-            let Ok((record, _)) = read.map_err(|error| self.engine.fail(&error))? else {
-                continue;
-            };
-            let Body::Append { fragments: old, .. } = &record.body else {
-                continue;
-            };
-            for index in 0..run.count() {
-                let stripe = start + index;
-                if !(first_stripe..=last).contains(&stripe) {
-                    continue;
-                }
-                let new = &fragments[(stripe - first_stripe) as usize];
-                if old.get((run.skip + index) as usize) != Some(new) {
-                    return Err(EngineError::Invalid(format!(
-                        "stripe {stripe} of blob {blob} is here with other bytes"
-                    )));
-                }
-                same += usize::from(!bad.contains(&stripe));
-            }
-        }
-        Ok(same == fragments.len())
-    }
-
-    fn write(
-        &mut self,
-        key: ShardKey,
-        body: Body,
-        epoch: Epoch,
-        work: &Work,
-    ) -> Result<(Record, u64, usize), EngineError> {
-        let record = Record {
-            sequence: self.log.sequence,
-            synced: self.start,
-            volume: key.volume,
-            member: key.member,
-            epoch,
-            body,
-        };
-        let offset = self.log.tail;
-        let header = record.encode(self.log.row.incarnation, offset);
-        let payload = match work {
-            Work::Append { payload, .. } => payload.as_slice(),
-            _ => &[],
-        };
-        match write_record(self.file.as_ref(), offset, &header, payload) {
-            Ok(()) => {}
-            Err(DriveError::NoSpace) => return Err(self.undo()),
-            Err(error) => return Err(self.engine.fail(&error)),
-        }
-        self.log.tail = offset + header.len() as u64 + record.body.payload_len();
-        self.log.sequence += 1;
-        self.log.epoch = self.log.epoch.max(epoch);
-        if matches!(record.body, Body::Fence) {
-            self.log.row.fence = self.log.row.fence.max(epoch);
-        }
-        Ok((record, offset, header.len()))
-    }
-
-    /// There was no room: takes back what the group wrote to this log, none of which is acked.
-    fn undo(&mut self) -> EngineError {
-        // Synced, so that it does not come back after a crash.
-        let cut = self
-            .file
-            .set_len(self.start)
-            .and_then(|()| self.file.sync());
-        let error = match cut {
-            Ok(()) => EngineError::Full,
-            Err(error) => self.engine.fail(&error),
-        };
-        self.outcome = Err(error.clone());
-        error
-    }
-
-    /// Takes a durable record into the index.
-    fn apply(&mut self, written: &Written) -> Result<(), EngineError> {
-        let placed = Placed {
-            record: &written.record,
-            offset: written.offset,
-            header_len: written.header_len,
-        };
-        let rows = self.engine.rows();
-        let applied = rows.apply(&mut self.log.row, &placed, self.engine.clock_ms());
-        self.freed.extend(self.engine.told(applied)?);
-        self.log.proven = self.log.proven.max(written.record.synced);
-        Ok(())
-    }
 }

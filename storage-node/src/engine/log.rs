@@ -4,7 +4,7 @@
 //! incarnation away; records begin at 4096. Integers are little-endian:
 //!
 //! ```text
-//! "ENFLOG" | version: u16 | incarnation: u64 | drive: 16 B | volume: u64 | member: u8 | CRC32C: u32
+//! "ENFLOG" | version u16 | incarnation u64 | drive 16 B | volume u64 | member u8 | CRC32C u32
 //! ```
 
 use std::io::IoSlice;

@@ -108,13 +108,14 @@ pub struct Fault {
 /// The engine of one drive.
 pub struct Engine {
     id: DriveId,
-    drive: Arc<dyn Drive>,
+    // Fields are dropped in order: the index lets go of its files before the drive is unlocked.
     index: Arc<dyn Index>,
+    files: Files,
+    drive: Arc<dyn Drive>,
     host: Host,
     committer: Arc<Committer>,
     appends: Budget,
     reads: Arc<Semaphore>,
-    files: Files,
     shards: Mutex<BTreeMap<ShardKey, Arc<Shard>>>,
     failure: OnceLock<String>,
     /// Bytes that it may use; none: all of the file system.

@@ -3,17 +3,20 @@
 //! | key | value |
 //! |---|---|
 //! | `s` shard | [`ShardRow`]: how far the log is covered, and its sums |
-//! | `r` shard, blob, first stripe | [`RunRow`]: a run of fragments in one record; runs are disjoint |
+//! | `r` shard, blob, first stripe | [`RunRow`]: fragments in one record; runs are disjoint |
 //! | `m` shard, blob | [`BlobRow`] |
 //! | `b` shard, blob, stripe | nothing: the fragment is corrupt |
 //! | `c` | milliseconds of the drive's clock: the time it was served |
 //!
 //! A shard is the volume (u64) and the member (u8); all integers big-endian, so that rows sort.
 
+mod edit;
+
 use enfilade_cluster::api::encoding;
 use enfilade_placement::{BlobId, Epoch, VolumeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use self::edit::Edit;
 use super::index::{Batch, Index, IndexError, Row};
 use super::record::{Body, Record, Run};
 use crate::api::Owner;
@@ -339,12 +342,7 @@ impl Rows<'_> {
         row.position = placed.end();
         row.sequence = record.sequence + 1;
         row.epoch = row.epoch.max(record.epoch);
-        let mut edit = Edit {
-            rows: self,
-            key,
-            batch: Batch::default(),
-            freed: Vec::new(),
-        };
+        let mut edit = Edit::new(self, key);
         match &record.body {
             Body::Append {
                 blob,
@@ -403,130 +401,6 @@ impl Placed<'_> {
     pub(crate) fn end(&self) -> u64 {
         self.offset + self.header_len as u64 + self.record.body.payload_len()
     }
-}
-
-/// One batch in the making.
-struct Edit<'a> {
-    rows: &'a Rows<'a>,
-    key: ShardKey,
-    batch: Batch,
-    freed: Vec<Freed>,
-}
-
-impl Edit<'_> {
-    /// Enters a run, over whatever there was of its stripes.
-    fn insert(&mut self, blob: BlobId, first: u32, run: &RunRow) -> Result<(), IndexError> {
-        let last = first.saturating_add(run.count().saturating_sub(1));
-        self.remove(blob, &[(first, last)])?;
-        let key = self.key.stripe_row(b'r', blob, first);
-        self.batch.put(key, encoding::encode(run));
-        Ok(())
-    }
-
-    /// Takes stripes out, and what is known to be corrupt of them.
-    fn remove(&mut self, blob: BlobId, gone: &[Run]) -> Result<(), IndexError> {
-        let Some(first) = gone.iter().map(|(first, _)| *first).min() else {
-            return Ok(());
-        };
-        let last = gone.iter().map(|(_, last)| *last).max().unwrap_or(first);
-        let old = self.rows.runs(self.key, blob, (first, last))?;
-        let mut left = old.clone();
-        for run in gone {
-            let (kept, freed): (Vec<_>, Vec<_>) = left
-                .iter()
-                .map(|(start, row)| cut(*start, row, *run))
-                .unzip();
-            left = kept.into_iter().flatten().collect();
-            self.freed.extend(freed.into_iter().flatten());
-            for stripe in self.rows.bad(self.key, blob, *run)? {
-                self.batch.delete(self.key.stripe_row(b'b', blob, stripe));
-            }
-        }
-        for (start, _) in old {
-            self.batch.delete(self.key.stripe_row(b'r', blob, start));
-        }
-        for (start, row) in left {
-            self.batch.put(
-                self.key.stripe_row(b'r', blob, start),
-                encoding::encode(&row),
-            );
-        }
-        Ok(())
-    }
-
-    /// Enters the fragments that are here, of these stripes, as corrupt.
-    fn spoil(&mut self, blob: BlobId, (first, last): Run) -> Result<(), IndexError> {
-        for (start, run) in self.rows.runs(self.key, blob, (first, last))? {
-            let end = start.saturating_add(run.count() - 1).min(last);
-            for stripe in first.max(start)..=end {
-                self.batch
-                    .put(self.key.stripe_row(b'b', blob, stripe), Vec::new());
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps what an append tells of its blob.
-    fn note(
-        &mut self,
-        blob: BlobId,
-        owner: Option<&Owner>,
-        now_ms: u64,
-        marks: &[BlobId],
-    ) -> Result<(), IndexError> {
-        let old = self.rows.blob(self.key, blob)?;
-        let mut row = old.clone().unwrap_or(BlobRow {
-            seen_ms: now_ms,
-            ..BlobRow::default()
-        });
-        row.owner = row.owner.or_else(|| owner.cloned());
-        row.committed |= marks.contains(&blob);
-        if old.as_ref() != Some(&row) {
-            self.batch
-                .put(self.key.blob_row(b'm', blob), encoding::encode(&row));
-        }
-        Ok(())
-    }
-
-    /// Marks blobs as committed, those that are here.
-    fn mark<'b>(&mut self, marks: impl Iterator<Item = &'b BlobId>) -> Result<(), IndexError> {
-        for blob in marks {
-            if let Some(row) = self
-                .rows
-                .blob(self.key, *blob)?
-                .filter(|row| !row.committed)
-            {
-                let row = BlobRow {
-                    committed: true,
-                    ..row
-                };
-                self.batch
-                    .put(self.key.blob_row(b'm', *blob), encoding::encode(&row));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A run without some stripes: the parts that stay, with their first stripe, and the range of the
-/// log that goes.
-fn cut(start: u32, run: &RunRow, (first, last): Run) -> (Vec<(u32, RunRow)>, Option<Freed>) {
-    let count = run.count();
-    let end = u64::from(start) + u64::from(count);
-    if u64::from(first) >= end || last < start {
-        return (vec![(start, run.clone())], None);
-    }
-    let from = first.max(start) - start;
-    let to = (u64::from(last) + 1).min(end) - u64::from(start);
-    let to = u32::try_from(to).unwrap_or(count);
-    let freed = run.part(from, to - from);
-    let before = run.part(0, from).map(|part| (start, part));
-    let after = run.part(to, count - to).map(|part| (start + to, part));
-    let freed = freed.map(|gone| Freed {
-        offset: gone.payload,
-        len: gone.bytes(),
-    });
-    (before.into_iter().chain(after).collect(), freed)
 }
 
 /// The first key after all that begin with this one.

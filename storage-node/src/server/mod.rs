@@ -216,8 +216,8 @@ impl StorageNode {
         }
     }
 
-    /// Reads the blocks that hold ranges of fragments of one blob; one answer each, and the lease of
-    /// their room in memory.
+    /// Reads the blocks that hold ranges of fragments of one blob; one answer each, and the lease
+    /// of their room in memory.
     pub(crate) async fn read_blocks(
         &self,
         request: &ReadRequest,

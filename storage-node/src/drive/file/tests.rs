@@ -75,7 +75,7 @@ fn files_are_written_in_many_slices_punched_and_cut() {
     let file = drive.open("log", Open::New).unwrap();
     assert!(matches!(
         drive.open("log", Open::New),
-        Err(super::super::DriveError::Exists(_))
+        Err(crate::drive::DriveError::Exists(_))
     ));
     let bytes: Vec<u8> = (0..3000u32).flat_map(|i| [(i % 251) as u8; 7]).collect();
     let slices: Vec<IoSlice<'_>> = bytes.chunks(7).map(IoSlice::new).collect();

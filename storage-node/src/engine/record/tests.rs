@@ -137,7 +137,10 @@ fn a_newer_version_is_told_from_rot() {
 
 proptest! {
     #[test]
-    fn any_flipped_bit_of_a_header_is_found(which in 0..7usize, at in any::<prop::sample::Index>()) {
+    fn any_flipped_bit_of_a_header_is_found(
+        which in 0..7usize,
+        at in any::<prop::sample::Index>(),
+    ) {
         let (_, record) = samples().remove(which);
         let mut bytes = record.encode(INCARNATION, 64);
         let bit = at.index(bytes.len() * 8);

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use enfilade_placement::{BlobId, Epoch, VolumeId};
 
-use super::super::index::MemoryIndex;
-use super::super::log::write_record;
-use super::super::record::{Body, Record};
 use super::*;
 use crate::api::append::FragmentHeader;
 use crate::drive::memory::MemoryDrive;
 use crate::drive::{Drive, Open};
+use crate::engine::index::MemoryIndex;
+use crate::engine::log::write_record;
+use crate::engine::record::{Body, Record};
 use crate::erasure::checksum::{FragmentSeed, fragment_checksums};
 
 const INCARNATION: u64 = 77;

@@ -1,7 +1,10 @@
 //! Runs of fragments are split and replaced without gaps or overlaps.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
+use super::edit::cut;
 use super::*;
 
 fn run(payload: u64, lens: &[(u32, u32)]) -> RunRow {
@@ -64,7 +67,8 @@ proptest! {
         let mut at = BTreeMap::new();
         for (from, part) in &kept {
             for index in 0..part.count() {
-                prop_assert!(at.insert(from + index, (part.fragment(index), part.skip + index)).is_none());
+                let place = (part.fragment(index), part.skip + index);
+                prop_assert!(at.insert(from + index, place).is_none());
             }
         }
         for index in 0..whole.count() {
@@ -78,5 +82,3 @@ proptest! {
         prop_assert_eq!(left + freed.map_or(0, |freed| freed.len), whole.bytes());
     }
 }
-
-use std::collections::BTreeMap;
