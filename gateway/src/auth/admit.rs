@@ -26,7 +26,8 @@ const SIGNING: [&str; 8] = [
 /// they stand for: s3s does not, and to pass over one would be a false success.
 ///
 /// # Errors
-/// - `InvalidRequest` for signatures of version 2, which can be replayed for ever;
+/// - `InvalidRequest` for signatures of version 2 in headers, which can be replayed for ever; URLs
+///   signed by it expire, and older clients make them by default;
 /// - `InvalidToken` for session tokens: there are no sessions;
 /// - `AccessDenied` when a header that changes the request's meaning is not signed: else whoever
 ///   holds a presigned PUT could add `x-amz-copy-source` to it and read any object;
@@ -43,7 +44,7 @@ pub(crate) fn admit(parts: &mut Parts) -> S3Result<()> {
     let authorization = authorization
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    if authorization.starts_with("AWS ") || named("Signature").is_some() {
+    if authorization.starts_with("AWS ") {
         let text = "The authorization mechanism you have provided is not supported. Please use \
                     AWS4-HMAC-SHA256";
         return Err(errors::invalid_request(text));
@@ -63,6 +64,19 @@ pub(crate) fn admit(parts: &mut Parts) -> S3Result<()> {
         && form.is_some_and(|form| form.trim_start().starts_with("multipart/form-data"))
     {
         return Err(errors::not_implemented("a POST of a form"));
+    }
+    if named("Signature").is_some() {
+        // Version 2 signs all `x-amz-*` headers, but no such parameters.
+        let stray = query
+            .iter()
+            .any(|(key, _)| key.to_ascii_lowercase().starts_with("x-amz-"));
+        return match stray {
+            true => Err(errors::error(
+                S3ErrorCode::AccessDenied,
+                "A parameter is not signed",
+            )),
+            false => Ok(()),
+        };
     }
     let signed = match named("X-Amz-Signature") {
         Some(_) => named("X-Amz-SignedHeaders")
@@ -202,10 +216,9 @@ mod tests {
     fn old_signatures_sessions_and_forms_are_refused() {
         let old = [("authorization", "AWS key:signature")];
         assert_eq!(refused("/b/k", &old), S3ErrorCode::InvalidRequest);
-        assert_eq!(
-            refused("/b/k?AWSAccessKeyId=a&Signature=b", &[]),
-            S3ErrorCode::InvalidRequest
-        );
+        assert!(admitted("/b/k?AWSAccessKeyId=a&Signature=b", &[]).is_ok());
+        let stray = "/b/k?AWSAccessKeyId=a&Signature=b&x-amz-copy-source=b%2Fsecret";
+        assert_eq!(refused(stray, &[]), S3ErrorCode::AccessDenied);
         let session = [("x-amz-security-token", "t")];
         assert_eq!(refused("/b/k", &session), S3ErrorCode::InvalidToken);
         let uri = format!("{PRESIGNED}&X-Amz-Security-Token=t");

@@ -13,7 +13,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result};
 
 use crate::s3::conditions::timestamp;
-use crate::s3::{Front, checksum, errors, text};
+use crate::s3::{Front, errors, text, whole};
 
 /// The region in which S3 has no location constraint.
 const CLASSIC: &str = "us-east-1";
@@ -31,7 +31,7 @@ pub(crate) async fn create(
     front: &Front,
     req: S3Request<CreateBucketInput>,
 ) -> S3Result<S3Response<CreateBucketOutput>> {
-    checksum::verify_whole(&req)?;
+    whole::verify_whole(&req)?;
     let input = req.input;
     private(input.acl.as_ref().map(BucketCannedACL::as_str))?;
     match input.object_ownership.as_ref().map(ObjectOwnership::as_str) {

@@ -2,8 +2,6 @@
 //!
 //! s3s parses them but compares nothing; that happens here, before a record is proposed.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
@@ -95,9 +93,9 @@ pub(crate) use named_checksums;
 /// What a client says its body's digests are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Claims {
-    md5: Option<[u8; 16]>,
-    header: Option<(ChecksumAlgorithm, Vec<u8>)>,
-    trailer: Option<ChecksumAlgorithm>,
+    pub(super) md5: Option<[u8; 16]>,
+    pub(super) header: Option<(ChecksumAlgorithm, Vec<u8>)>,
+    pub(super) trailer: Option<ChecksumAlgorithm>,
 }
 
 impl Claims {
@@ -186,33 +184,17 @@ impl Claims {
             false => Err(bad_checksum(claimed.0)),
         }
     }
-
-    /// Compares with digests of a body that was read whole.
-    fn verify_body(&self, digests: &BodyDigests) -> S3Result<()> {
-        let mut hashers = digests.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (md5, checksum) = std::mem::take(&mut *hashers);
-        if self.md5.is_some_and(|claimed| claimed != md5.finalize()) {
-            return Err(bad_md5());
-        }
-        let Some((algorithm, claimed)) = &self.header else {
-            return Ok(());
-        };
-        match value_in(&checksum.finalize(), *algorithm) {
-            Some(found) if found == STANDARD.encode(claimed) => Ok(()),
-            _ => Err(bad_checksum(*algorithm)),
-        }
-    }
 }
 
 const ONE: &str =
     "Expecting a single x-amz-checksum- header. Multiple checksum types are not allowed";
 
-fn bad_md5() -> s3s::S3Error {
+pub(super) fn bad_md5() -> s3s::S3Error {
     let text = "The Content-MD5 you specified did not match what we received";
     errors::error(S3ErrorCode::BadDigest, text)
 }
 
-fn bad_checksum(algorithm: ChecksumAlgorithm) -> s3s::S3Error {
+pub(super) fn bad_checksum(algorithm: ChecksumAlgorithm) -> s3s::S3Error {
     let text = format!(
         "The {} you specified did not match what we received",
         name(algorithm)
@@ -220,7 +202,7 @@ fn bad_checksum(algorithm: ChecksumAlgorithm) -> s3s::S3Error {
     errors::error(S3ErrorCode::BadDigest, text)
 }
 
-fn md5_value(value: &[u8]) -> S3Result<[u8; 16]> {
+pub(super) fn md5_value(value: &[u8]) -> S3Result<[u8; 16]> {
     let bytes = STANDARD
         .decode(value)
         .ok()
@@ -340,7 +322,7 @@ pub(crate) fn combined(algorithm: ChecksumAlgorithm, parts: &[(Vec<u8>, u64)]) -
     })
 }
 
-fn hasher(algorithm: Option<ChecksumAlgorithm>) -> s3s::checksum::ChecksumHasher {
+pub(super) fn hasher(algorithm: Option<ChecksumAlgorithm>) -> s3s::checksum::ChecksumHasher {
     let mut hasher = s3s::checksum::ChecksumHasher::default();
     match algorithm {
         Some(ChecksumAlgorithm::Crc32) => hasher.crc32 = Some(crypto::Crc32::new()),
@@ -353,74 +335,11 @@ fn hasher(algorithm: Option<ChecksumAlgorithm>) -> s3s::checksum::ChecksumHasher
     hasher
 }
 
-fn value_in(digest: &dto::Checksum, algorithm: ChecksumAlgorithm) -> Option<String> {
+pub(super) fn value_in(digest: &dto::Checksum, algorithm: ChecksumAlgorithm) -> Option<String> {
     let all = named_checksums!(digest);
     all.into_iter()
         .find(|(one, _)| *one == algorithm)
         .and_then(|(_, value)| value.cloned())
-}
-
-/// Digests of a body that s3s reads whole (XML), fed as it passes through the service; rides in the
-/// request's extensions.
-#[derive(Clone, Default)]
-pub(crate) struct BodyDigests(Arc<Mutex<(crypto::Md5, s3s::checksum::ChecksumHasher)>>);
-
-impl BodyDigests {
-    /// Begins, when the headers claim anything; a malformed claim is found later.
-    pub(crate) fn begin(headers: &HeaderMap) -> Option<Self> {
-        let algorithm = ALGORITHMS.iter().find(|row| headers.contains_key(row.1));
-        if algorithm.is_none() && !headers.contains_key("content-md5") {
-            return None;
-        }
-        let hasher = hasher(algorithm.map(|row| row.0));
-        Some(Self(Arc::new(Mutex::new((crypto::Md5::new(), hasher)))))
-    }
-
-    /// Takes in the next bytes.
-    pub(crate) fn update(&self, bytes: &[u8]) {
-        let mut hashers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        hashers.0.update(bytes);
-        hashers.1.update(bytes);
-    }
-}
-
-/// Compares the claims of a request whose body s3s has read whole.
-///
-/// # Errors
-/// As for [`Claims::of`] and [`Claims::verify`]; `NotImplemented` for a chunked body, whose digests
-/// are not computed.
-pub(crate) fn verify_whole<T>(req: &s3s::S3Request<T>) -> S3Result<()> {
-    let claims = Claims::of(&req.headers)?;
-    if claims == Claims::default() {
-        return Ok(());
-    }
-    match req.extensions.get::<BodyDigests>() {
-        Some(digests) if claims.trailer.is_none() => claims.verify_body(digests),
-        _ => Err(errors::not_implemented(
-            "a checksum of a chunked request of this kind",
-        )),
-    }
-}
-
-/// Compares only `Content-MD5`: for requests whose checksum headers are not about their bodies.
-///
-/// # Errors
-/// As for [`verify_whole`].
-pub(crate) fn verify_whole_md5<T>(req: &s3s::S3Request<T>) -> S3Result<()> {
-    let md5 = req.headers.get("content-md5");
-    let Some(md5) = md5.map(|value| md5_value(value.as_bytes())).transpose()? else {
-        return Ok(());
-    };
-    let claims = Claims {
-        md5: Some(md5),
-        ..Claims::default()
-    };
-    match req.extensions.get::<BodyDigests>() {
-        Some(digests) => claims.verify_body(digests),
-        None => Err(errors::not_implemented(
-            "Content-MD5 of a chunked request of this kind",
-        )),
-    }
 }
 
 #[cfg(test)]

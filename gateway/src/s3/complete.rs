@@ -12,13 +12,13 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use crate::s3::checksum::{self, named_checksums, scope_type, tell_checksum};
 use crate::s3::conditions::{on_write, strong};
 use crate::s3::multipart::{PARTS_MAX, UploadChecksum, upload_id};
-use crate::s3::{Front, errors, object};
+use crate::s3::{Front, errors, object, whole};
 
 pub(crate) async fn upload(
     front: &Front,
     req: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-    checksum::verify_whole_md5(&req)?;
+    whole::verify_whole_md5(&req)?;
     let input = req.input;
     let bucket = front
         .bucket(&input.bucket, input.expected_bucket_owner.as_deref())

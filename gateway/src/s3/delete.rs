@@ -11,7 +11,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::s3::conditions::on_write;
 use crate::s3::front::{checked_key, version_of};
-use crate::s3::{Front, checksum, errors};
+use crate::s3::{Front, errors, whole};
 
 /// The most objects of one multi-delete, as in S3.
 const OBJECTS_MAX: usize = 1000;
@@ -74,7 +74,7 @@ pub(crate) async fn many(
     front: &Front,
     req: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    checksum::verify_whole(&req)?;
+    whole::verify_whole(&req)?;
     let input = req.input;
     let objects = input.delete.objects;
     if objects.is_empty() || objects.len() > OBJECTS_MAX {

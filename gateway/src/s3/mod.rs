@@ -20,6 +20,7 @@ mod parts;
 mod range;
 mod settings;
 mod text;
+pub(crate) mod whole;
 
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,

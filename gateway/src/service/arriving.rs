@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use s3s::StdError;
 
-use crate::s3::checksum::BodyDigests;
+use crate::s3::whole::BodyDigests;
 use crate::service::chunked::Chunks;
 
 /// What the service keeps of a request's body while s3s has the rest.

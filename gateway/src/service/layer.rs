@@ -14,7 +14,7 @@ use s3s::service::S3Service;
 use s3s::{HttpError, HttpRequest, HttpResponse, StdError};
 
 use crate::auth::{OperationName, admit};
-use crate::s3::checksum::BodyDigests;
+use crate::s3::whole::BodyDigests;
 use crate::service::arriving::{Arrival, Arriving, Idle};
 use crate::service::chunked::Chunks;
 use crate::service::metrics::{Metrics, Served};
