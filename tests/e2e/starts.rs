@@ -79,7 +79,7 @@ pub(crate) async fn are_exclusive() {
         "{second}"
     );
 
-    // One child is held, so that it cannot end when its parent is gone.
+    // One child is held: its standard input stays open here when its parent is gone.
     let enclosures = cluster.enclosures();
     let held = u32::try_from(enclosures[3]["pid"].as_u64().unwrap()).unwrap();
     let others: Vec<u32> = enclosures
@@ -87,7 +87,10 @@ pub(crate) async fn are_exclusive() {
         .map(|enclosure| u32::try_from(enclosure["pid"].as_u64().unwrap()).unwrap())
         .filter(|pid| *pid != held)
         .collect();
-    kill("-STOP", held);
+    let input = std::fs::OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/{held}/fd/0"))
+        .unwrap();
     kill("-KILL", cluster.parent_pid());
     until(|| async { !others.iter().any(|pid| lives(*pid)) }).await;
     let survivor = complaint(&up(text, &[]).await);
@@ -95,7 +98,7 @@ pub(crate) async fn are_exclusive() {
         survivor.contains("still live") && survivor.contains(&held.to_string()),
         "{survivor}"
     );
-    kill("-CONT", held);
+    drop(input);
     until(|| async { !lives(held) }).await;
     cluster.abandon().await;
     cluster.up().await;
