@@ -15,6 +15,9 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -72,6 +75,16 @@ pub(crate) struct Chunks {
     left: u64,
     /// Room in memory that the chunks take until they are sent.
     _lease: Option<Lease>,
+    _sending: Option<SendingGuard>,
+}
+
+/// Notes, when it is dropped, that an answer is sent.
+pub(crate) struct SendingGuard(pub(crate) Arc<AtomicU64>);
+
+impl Drop for SendingGuard {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 impl Chunks {
@@ -82,12 +95,22 @@ impl Chunks {
             chunks,
             left,
             _lease: None,
+            _sending: None,
         }
     }
 
     pub(crate) fn with(self, lease: Lease) -> Self {
         Self {
             _lease: Some(lease),
+            ..self
+        }
+    }
+}
+
+impl Chunks {
+    pub(crate) fn watched(self, sending: SendingGuard) -> Self {
+        Self {
+            _sending: Some(sending),
             ..self
         }
     }

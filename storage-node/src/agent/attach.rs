@@ -58,7 +58,14 @@ pub(super) async fn attach(
     context: &Context,
     spec: &DriveSpec,
 ) -> Result<Arc<Engine>, AttachError> {
+    // Without the root group there is no generation to serve under: the drive can wait.
+    let mut views = context.view.subscribe();
+    views
+        .wait_for(|view| view.revision > 0)
+        .await
+        .map_err(|_| AttachError::Stopped)?;
     let open = Arc::clone(&spec.open);
+
     let opened = tokio::task::spawn_blocking(move || open()).await;
     let (drive, superblock) = opened.map_err(|_| AttachError::Stopped)??;
     let identity = context.node.identity();

@@ -12,6 +12,8 @@ use crate::engine::Engine;
 
 /// The pause after the root group did not answer.
 const METADATA_PAUSE: Duration = Duration::from_millis(500);
+/// A commit that takes longer makes the drive slow.
+const SLOW: Duration = Duration::from_secs(3);
 /// How often it is looked whether an engine is still in use.
 const LET_GO_PAUSE: Duration = Duration::from_millis(50);
 /// A drive that keeps failing is tried this many times less often than one that failed once.
@@ -25,15 +27,17 @@ pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watc
             () = context.stop.cancelled() => return,
             attached = attach(&context, &spec) => attached,
         };
-        let pause = context.node.host().settings.reopen_interval * backoff;
+        let again = context.node.host().settings.reopen_interval;
+
         match attached {
             Ok(engine) => {
-                context.set_condition(spec.id, healthy(&engine));
+                context.set_condition(spec.id, condition(&engine));
                 count(&tried, &mut counted);
                 // What is synced can be read on until the drive is opened again.
-                if !watch_engine(&context, &engine).await || !context.pause(pause).await {
+                if !watch_engine(&context, &engine).await || !context.pause(again * backoff).await {
                     return;
                 }
+                backoff = (backoff * 2).min(BACKOFF_MAX);
                 context.node.withdraw(spec.id);
                 if !let_go(&context, engine).await {
                     return;
@@ -56,12 +60,11 @@ pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watc
                 };
                 context.set_condition(spec.id, condition);
                 count(&tried, &mut counted);
-                if !context.pause(pause).await {
+                if !context.pause(again).await {
                     return;
                 }
             }
         }
-        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
@@ -83,10 +86,22 @@ fn count(tried: &watch::Sender<usize>, counted: &mut bool) {
     }
 }
 
-fn healthy(engine: &Engine) -> Condition {
+fn condition(engine: &Engine) -> Condition {
     let fill = engine.fill().unwrap_or_default();
     let limit = u128::from(enfilade_placement::choose::FILL_LIMIT_PERCENT);
     let full = u128::from(fill.used) * 100 >= u128::from(fill.capacity) * limit;
+    let stuck = engine.stuck_for();
+    if stuck > SLOW {
+        let reason = Some(format!("a commit has been under way for {stuck:?}"));
+        let (capacity, used) = (fill.capacity, fill.used);
+        return Condition {
+            state: DriveState::Slow,
+            reason,
+            capacity,
+            used,
+        };
+    }
+
     let state = if full {
         DriveState::Full
     } else {
@@ -119,7 +134,7 @@ async fn watch_engine(context: &Context, engine: &Engine) -> bool {
             );
             return true;
         }
-        context.set_condition(engine.id(), healthy(engine));
+        context.set_condition(engine.id(), condition(engine));
         if !context.pause(context.node.host().settings.heartbeat).await {
             return false;
         }

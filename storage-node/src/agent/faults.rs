@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use enfilade_cluster::api::root::{LedgerRange, LedgerRow, RootCommand};
+use enfilade_placement::DriveId;
 
 use super::Context;
 use crate::engine::{Fault, ShardKey};
@@ -17,15 +18,26 @@ const ROWS_PER_REPORT: usize = 500;
 pub(super) async fn report(context: Arc<Context>) {
     // Reported again after a restart, which the ledger does not mind.
     let mut known: BTreeSet<LedgerRow> = BTreeSet::new();
+    let mut reported = Vec::new();
     while context.pause(context.node.host().settings.heartbeat).await {
-        context
-            .unless_stopped(report_once(&context, &mut known))
-            .await;
+        let counts: Vec<(DriveId, u64)> = context
+            .engines()
+            .values()
+            .map(|e| (e.id(), e.faults_found()))
+            .collect();
+        if counts != reported {
+            let mut done = false;
+            let report = async { done = report_once(&context, &mut known).await };
+            context.unless_stopped(report).await;
+            reported = if done { counts } else { Vec::new() };
+        }
     }
 }
 
-async fn report_once(context: &Context, known: &mut BTreeSet<LedgerRow>) {
+/// Reports what the ledger has not taken yet; whether it took everything.
+async fn report_once(context: &Context, known: &mut BTreeSet<LedgerRow>) -> bool {
     let rows = rows(context);
+
     known.retain(|row| rows.contains(row));
     let new: Vec<LedgerRow> = rows.difference(known).cloned().collect();
     for rows in new.chunks(ROWS_PER_REPORT) {
@@ -34,14 +46,15 @@ async fn report_once(context: &Context, known: &mut BTreeSet<LedgerRow>) {
             Ok(Ok(_)) => known.extend(rows.iter().cloned()),
             Ok(Err(refusal)) => {
                 tracing::warn!(%refusal, "the ledger refused faults");
-                return;
+                return false;
             }
             Err(error) => {
                 tracing::debug!(%error, "faults are not reported yet");
-                return;
+                return false;
             }
         }
     }
+    true
 }
 
 fn rows(context: &Context) -> BTreeSet<LedgerRow> {

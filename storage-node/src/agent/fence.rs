@@ -1,13 +1,14 @@
 //! Fencing the shards of volumes that are sealed (PROTOCOLS 12); dropping those of retired ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use enfilade_cluster::api::root::RootCommand;
-use enfilade_placement::{Volume, VolumeId, VolumeState};
+use enfilade_placement::{DriveId, Volume, VolumeId, VolumeState};
 
 use super::Context;
-use crate::engine::{Engine, ShardKey};
+use crate::engine::{Engine, ShardKey, ShardStats};
 
 /// Fences as soon as the root group says that a volume is sealing, and reports it.
 pub(super) async fn follow(context: Arc<Context>) {
@@ -64,70 +65,73 @@ async fn fence(context: &Context, key: ShardKey, volume: &Volume, engine: &Arc<E
     }
 }
 
+/// When each sealed shard is looked at again, by the clock.
+type Later = BTreeMap<(DriveId, ShardKey), Duration>;
+
 /// Brings shards of volumes that were sealed or retired while this node was away up to date.
 pub(super) async fn reconcile(context: Arc<Context>) {
-    let mut done: BTreeSet<(enfilade_placement::DriveId, ShardKey)> = BTreeSet::new();
+    let mut later = Later::new();
     while context
         .pause(context.node.host().settings.garbage_interval)
         .await
     {
         context
-            .unless_stopped(reconcile_once(&context, &mut done))
+            .unless_stopped(reconcile_once(&context, &mut later))
             .await;
     }
 }
 
-async fn reconcile_once(
-    context: &Context,
-    done: &mut BTreeSet<(enfilade_placement::DriveId, ShardKey)>,
-) {
+async fn reconcile_once(context: &Context, later: &mut Later) {
     let view = context.view();
     if view.revision == 0 {
         return;
     }
-    let mut open = Vec::new();
+    let now = context.node.host().env.clock.now();
+    later.retain(|_, when| *when > now);
+    let mut due = Vec::new();
     for engine in context.engines().into_values() {
         for shard in engine.shards() {
             let sealed = !view.volumes.contains_key(&shard.key.volume);
-            if sealed && !done.contains(&(engine.id(), shard.key)) {
-                open.push((Arc::clone(&engine), shard));
+            if sealed && !later.contains_key(&(engine.id(), shard.key)) {
+                due.push((Arc::clone(&engine), shard));
             }
         }
     }
-    let ids: BTreeSet<VolumeId> = open.iter().map(|(_, shard)| shard.key.volume).collect();
+    let ids: BTreeSet<VolumeId> = due.iter().map(|(_, shard)| shard.key.volume).collect();
     if ids.is_empty() {
         return;
     }
     let Some(volumes) = context.volumes(&ids).await else {
         return;
     };
-    for (engine, shard) in open {
-        let key = shard.key;
-        let Some(volume) = volumes.get(&key.volume) else {
-            // Never dropped for that: the root state may be the one that is behind (PROTOCOLS 9).
-            tracing::error!(drive = %engine.id(), ?key, "the root group knows no such volume");
-            done.insert((engine.id(), key));
-            continue;
-        };
-        let ours = volume.members.get(usize::from(key.member)) == Some(&Some(engine.id()));
-        let outcome = match volume.state {
-            VolumeState::Retired => engine.drop_shard(key).await,
-            VolumeState::Sealed if ours && shard.fence < volume.epoch => {
-                engine.fence(key, volume.epoch).await.map(|_| ())
-            }
-            VolumeState::Sealed => Ok(()),
-            // The view is behind; it will tell.
-            VolumeState::Open | VolumeState::Suspended | VolumeState::Sealing => continue,
-        };
-        match outcome {
-            // A retired volume never comes back; a sealed one may be retired, or raise its epoch.
-            Ok(()) if volume.state == VolumeState::Sealed => {}
-            Ok(()) => {
-                done.insert((engine.id(), key));
-            }
-            Err(error) => {
-                tracing::warn!(drive = %engine.id(), ?key, %error, "a shard is not reconciled");
-            }
+    for (engine, shard) in due {
+        if settle(&engine, &shard, volumes.get(&shard.key.volume)).await {
+            let again = now + context.node.host().settings.orphan_interval;
+            later.insert((engine.id(), shard.key), again);
         }
     }
+}
+
+/// Does what a shard's volume, as the root group has it, asks for; whether that is all for now.
+async fn settle(engine: &Arc<Engine>, shard: &ShardStats, volume: Option<&Volume>) -> bool {
+    let key = shard.key;
+    let Some(volume) = volume else {
+        // Never dropped for that: the root state may be the one that is behind (PROTOCOLS 9).
+        tracing::error!(drive = %engine.id(), ?key, "the root group knows no such volume");
+        return true;
+    };
+    let ours = volume.members.get(usize::from(key.member)) == Some(&Some(engine.id()));
+    let outcome = match volume.state {
+        VolumeState::Retired => engine.drop_shard(key).await,
+        VolumeState::Sealed if ours && shard.fence < volume.epoch => {
+            engine.fence(key, volume.epoch).await.map(|_| ())
+        }
+        VolumeState::Sealed => Ok(()),
+        // The view is behind; it will tell.
+        VolumeState::Open | VolumeState::Suspended | VolumeState::Sealing => return false,
+    };
+    if let Err(error) = &outcome {
+        tracing::warn!(drive = %engine.id(), ?key, %error, "a shard is not reconciled");
+    }
+    outcome.is_ok()
 }

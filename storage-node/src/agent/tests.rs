@@ -235,7 +235,9 @@ async fn a_foreign_or_corrupt_drive_is_not_served() {
     superblock::store(&drives[0], &foreign).unwrap();
     superblock::store(&drives[1], &block(DRIVES[1])).unwrap();
     assert!(drives[1].rot("superblock", 20) && drives[1].rot("superblock.copy", 20));
-    let rig = Rig::start(Arc::default(), drives, fast()).await;
+    let root = Arc::new(FakeRoot::default());
+    root.set_volume(volume(1, VolumeState::Open));
+    let rig = Rig::start(root, drives, fast()).await;
     let conditions = rig.agent.conditions();
     assert_eq!(conditions[&DRIVES[0]].state, DriveState::Gone);
     assert_eq!(conditions[&DRIVES[1]].state, DriveState::Failing);

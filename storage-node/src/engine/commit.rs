@@ -5,8 +5,10 @@
 //! serves one commit at a time.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use enfilade_cluster::env::Env;
@@ -104,6 +106,8 @@ pub(crate) struct Committers {
 /// One thread that commits. It ends when all drives that use it are closed.
 pub(crate) struct Committer {
     orders: mpsc::Sender<Order>,
+    /// When the present group was begun, in milliseconds of the clock, plus 1; 0: there is none.
+    busy: Arc<AtomicU64>,
 }
 
 impl Committers {
@@ -120,41 +124,51 @@ impl Committers {
     /// When no thread can be started.
     pub(crate) fn of(&self, file_system: FileSystemId) -> std::io::Result<Arc<Committer>> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(committer) = threads.get(&file_system).and_then(Weak::upgrade) {
+        let running = threads.get(&file_system).and_then(Weak::upgrade);
+        if let Some(committer) = running.filter(|committer| !committer.orders.is_closed()) {
             return Ok(committer);
         }
         let (orders, queue) = mpsc::channel(QUEUE_ORDERS);
         let env = self.env.clone();
+        let busy = Arc::new(AtomicU64::new(0));
+        let begun = Arc::clone(&busy);
+
         thread::Builder::new()
             .name(format!("commit-{}", file_system.0))
-            .spawn(move || run(queue, &env))?;
-        let committer = Arc::new(Committer { orders });
+            .spawn(move || run(queue, &env, &begun))?;
+        let committer = Arc::new(Committer { orders, busy });
         threads.insert(file_system, Arc::downgrade(&committer));
         Ok(committer)
     }
 }
 
 impl Committer {
+    /// For how long it has been at its present group.
+    pub(crate) fn busy_for(&self, now: Duration) -> Duration {
+        match self.busy.load(Ordering::Relaxed).checked_sub(1) {
+            Some(begun) => now.saturating_sub(Duration::from_millis(begun)),
+            None => Duration::ZERO,
+        }
+    }
+
     /// Hands in an order that may be refused.
     pub(crate) fn offer(&self, order: Order) -> Result<(), EngineError> {
         self.orders.try_send(order).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => EngineError::Busy,
-            mpsc::error::TrySendError::Closed(_) => stopped(),
+            mpsc::error::TrySendError::Closed(order) => order.engine.stopped(),
         })
     }
 
     /// Hands in an order that waits for its turn.
     pub(crate) async fn send(&self, order: Order) -> Result<(), EngineError> {
-        self.orders.send(order).await.map_err(|_| stopped())
+        self.orders
+            .send(order)
+            .await
+            .map_err(|error| error.0.engine.stopped())
     }
 }
 
-/// The committer's thread is gone: a defect made it panic.
-pub(crate) fn stopped() -> EngineError {
-    EngineError::Failed("the committer stopped".to_owned())
-}
-
-fn run(mut queue: mpsc::Receiver<Order>, env: &Env) {
+fn run(mut queue: mpsc::Receiver<Order>, env: &Env, busy: &AtomicU64) {
     let mut next = None;
     while let Some(first) = next.take().or_else(|| queue.blocking_recv()) {
         let (mut orders, mut bytes) = (Vec::new(), first.bytes());
@@ -169,10 +183,13 @@ fn run(mut queue: mpsc::Receiver<Order>, env: &Env) {
             bytes += order.bytes();
             orders.push(order);
         }
+        let begun = u64::try_from(env.clock.now().as_millis()).unwrap_or(u64::MAX - 1);
+        busy.store(begun + 1, Ordering::Relaxed);
         match alone {
             true => orders.into_iter().for_each(run_alone),
             false => Group::default().run(orders, env),
         }
+        busy.store(0, Ordering::Relaxed);
     }
 }
 

@@ -4,13 +4,14 @@ mod open_log;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use enfilade_cluster::env::Env;
 
 use self::open_log::{Need, OpenLog};
 use super::commit::{Done, Order, Work};
 use super::log::{HEAD_LEN, Log, encode_head, write_record};
-use super::record::Record;
+use super::record::{Body, Record};
 use super::rows::{ShardKey, ShardRow};
 use super::{Engine, EngineError, SHARDS};
 use crate::drive::{DriveError, DriveFile, Open};
@@ -189,6 +190,9 @@ impl Group {
                 (Ok(()), Err(error)) => Err(error),
                 (Ok(()), Ok(())) => open.apply(&written),
             };
+            if matches!(written.record.body, Body::Bad { .. }) {
+                open.engine.faults_found.fetch_add(1, Ordering::AcqRel);
+            }
             answers.push((written.log, written.order, outcome));
         }
         for open in &mut self.logs {

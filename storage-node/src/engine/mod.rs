@@ -17,6 +17,7 @@ mod rows;
 mod work;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ pub use self::work::{Admission, Append, Orphan};
 
 /// The folder of the logs.
 const SHARDS: &str = "shards";
+
+/// Says that the index of the drive failed, and is to be built anew.
+const DAMAGED_INDEX: &str = "index-damaged";
 
 /// Room is freed in blocks of the file system.
 const PUNCH_BYTES: u64 = 4096;
@@ -118,6 +122,8 @@ pub struct Engine {
     reads: Arc<Semaphore>,
     shards: Mutex<BTreeMap<ShardKey, Arc<Shard>>>,
     failure: OnceLock<String>,
+    /// Counts the records of corrupt fragments since it was opened.
+    faults_found: AtomicU64,
     /// Bytes that it may use; none: all of the file system.
     capacity: Option<u64>,
     space: Mutex<Option<(Duration, Fill)>>,
@@ -205,9 +211,26 @@ impl Engine {
         EngineError::Failed(reason.clone())
     }
 
-    /// What the index says; when it fails, the drive does.
+    /// What the index says; when it fails, the drive does, and the next opening builds a new one.
     fn told<T>(&self, outcome: Result<T, IndexError>) -> Result<T, EngineError> {
-        outcome.map_err(|error| self.fail_with(error.to_string()))
+        outcome.map_err(|error| {
+            // When this fails too, the next opening may find the same index, and fail again.
+            match self.drive.open(DAMAGED_INDEX, Open::New) {
+                Ok(_) | Err(DriveError::Exists(_)) => {}
+                Err(error) => tracing::warn!(drive = %self.id, %error, "no mark on the index"),
+            }
+            self.fail_with(error.to_string())
+        })
+    }
+
+    /// For how long the committer has been at its present group: a drive that hangs does not fail.
+    pub fn stuck_for(&self) -> Duration {
+        self.committer.busy_for(self.host.env.clock.now())
+    }
+
+    /// The committer's thread is gone, which only a defect can do.
+    fn stopped(&self) -> EngineError {
+        self.fail_with("the committer stopped".to_owned())
     }
 
     fn shard(&self, key: ShardKey, creates: bool) -> Option<Arc<Shard>> {
@@ -333,6 +356,11 @@ impl Engine {
             .sync_folder(SHARDS)
             .map_err(|error| self.fail(&error))?;
         Ok(Done::default())
+    }
+
+    /// Changes whenever [`Engine::faults`] has something new to tell.
+    pub fn faults_found(&self) -> u64 {
+        self.faults_found.load(Ordering::Acquire)
     }
 
     /// What the ledger has to know (PROTOCOLS 22): the corrupt fragments that are known, at most so

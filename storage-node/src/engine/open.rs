@@ -1,6 +1,7 @@
 //! Opening an engine: index, logs, recovery.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use enfilade_placement::DriveId;
@@ -12,7 +13,7 @@ use super::index::{Index, IndexError, MemoryIndex};
 use super::log::{HEAD_LEN, Head, Log, LogError, encode_head, find_head, write_record};
 use super::recover::{RecoverError, recover};
 use super::rows::{Rows, ShardKey};
-use super::{Engine, SHARDS, Shard};
+use super::{DAMAGED_INDEX, Engine, SHARDS, Shard};
 use crate::drive::{Drive, DriveError, DriveFile, Open, read_up_to};
 use crate::host::{Budget, Host};
 
@@ -116,6 +117,8 @@ impl Engine {
             files: Files::new(settings.open_logs),
             shards: Mutex::new(shards),
             failure: OnceLock::new(),
+            faults_found: AtomicU64::new(1),
+
             capacity,
             space: Mutex::default(),
             clock: (base, host.env.clock.now()),
@@ -132,11 +135,19 @@ fn open_index(
     let Some(folder) = drive.index_folder() else {
         return Ok(Arc::new(MemoryIndex::default()));
     };
-    let index = RocksIndex::open(&folder, &host.index_memory).or_else(|error| {
-        tracing::warn!(drive = %id, %error, "the index is damaged; rebuilding it from the logs");
+    let marked = match drive.open(DAMAGED_INDEX, Open::Existing) {
+        Ok(_) => true,
+        Err(DriveError::NotFound(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    if marked {
+        tracing::warn!(drive = %id, "the index failed before; rebuilding it from the logs");
         RocksIndex::destroy(&folder)?;
-        RocksIndex::open(&folder, &host.index_memory)
-    })?;
+    }
+    let index = RocksIndex::open(&folder, &host.index_memory)?;
+    if marked {
+        drive.remove(DAMAGED_INDEX)?;
+    }
     Ok(Arc::new(index))
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use enfilade_placement::{BlobId, Epoch};
 use tokio::sync::oneshot;
 
-use super::commit::{Done, Order, Work, stopped};
+use super::commit::{Done, Order, Work};
 use super::rows::{BlobRow, ShardKey};
 use super::{Engine, EngineError};
 use crate::api::Owner;
@@ -119,7 +119,7 @@ impl Engine {
             _leases: admission.leases,
         };
         self.committer.offer(order)?;
-        let done = answer.await.map_err(|_| stopped())??;
+        let done = answer.await.map_err(|_| self.stopped())??;
         self.host.metrics.appended.inc_by(fragments);
         self.host.metrics.appended_bytes.inc_by(bytes);
         Ok(AppendAck {
@@ -143,7 +143,7 @@ impl Engine {
             _leases: Vec::new(),
         };
         self.committer.send(order).await?;
-        answer.await.map_err(|_| stopped())?
+        answer.await.map_err(|_| self.stopped())?
     }
 
     /// Drops a blob, or runs of its stripes (first and last), durably. What is not here is no

@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use enfilade_cluster::env::Clock;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -26,11 +28,16 @@ use crate::api::read::{FragmentFault, InventoryRequest, ReadRequest};
 use crate::engine::Blocks;
 use crate::wire::{
     APPEND, BlocksHead, BodyError, BodyReader, Chunks, INVENTORY, READ, REQUEST_HEAD_MAX,
-    RangeHead, head, status,
+    RangeHead, SendingGuard, head, status,
 };
 
 /// How long a client may take to send a request: its own deadline is shorter.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a connection may be idle: longer than clients keep one.
+const IDLE_DEADLINE: Duration = Duration::from_secs(90);
+/// How long a client may take to receive an answer, whose bytes are in memory until then. One whose
+/// machine lost power would else hold them until TCP gives up, after many minutes.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a request that runs at shutdown may take to end.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Connections at once; more wait to be accepted. Well under the descriptors of a process.
@@ -112,19 +119,29 @@ async fn accept(listener: TcpListener, service: Service, stop: CancellationToken
         };
         // Without it, small answers wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        let service = service.clone();
+        let (service, sending) = (service.clone(), Sending::default());
+        let (clock, watched) = (Arc::clone(&service.node.host().env.clock), sending.clone());
         let handler = service_fn(move |request| {
-            let service = service.clone();
-            async move { Ok::<_, Infallible>(service.answer(request).await) }
+            let (service, sending) = (service.clone(), sending.clone());
+            async move {
+                let answer = service.answer(request).await;
+                let now = service.node.host().env.clock.now();
+                Ok::<_, Infallible>(answer.map(|chunks| chunks.watched(sending.begin(now))))
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(None)
+            .header_read_timeout(IDLE_DEADLINE)
             .serve_connection(TokioIo::new(stream), handler);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended");
+                },
+                () = watched.stalled(clock.as_ref()) => {
+                    tracing::warn!("a client does not take its answer; the connection is cut");
+                }
             }
             drop(slot);
         });
@@ -133,6 +150,31 @@ async fn accept(listener: TcpListener, service: Service, stop: CancellationToken
     let drained = tokio::time::timeout(DRAIN_DEADLINE, graceful.shutdown()).await;
     if drained.is_err() {
         tracing::warn!("requests were still running at shutdown");
+    }
+}
+
+/// Since when an answer is being sent on a connection, in milliseconds of the clock, plus 1; 0:
+/// none is.
+#[derive(Clone, Default)]
+struct Sending(Arc<AtomicU64>);
+
+impl Sending {
+    fn begin(&self, now: Duration) -> SendingGuard {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1);
+        self.0.store(now + 1, Ordering::Relaxed);
+        SendingGuard(Arc::clone(&self.0))
+    }
+
+    /// Returns when an answer has been on its way for too long.
+    async fn stalled(&self, clock: &dyn Clock) {
+        loop {
+            clock.sleep(ANSWER_DEADLINE / 6).await;
+            if let Some(begun) = self.0.load(Ordering::Relaxed).checked_sub(1)
+                && clock.now().saturating_sub(Duration::from_millis(begun)) > ANSWER_DEADLINE
+            {
+                return;
+            }
+        }
     }
 }
 

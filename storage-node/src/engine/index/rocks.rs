@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, Direction, IteratorMode, LogLevel, Options, ReadOptions,
-    WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, DB, Direction, ErrorKind, IteratorMode, LogLevel, Options,
+    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::{Batch, Change, Index, IndexError, Row};
@@ -38,11 +38,23 @@ pub(crate) struct RocksIndex {
 }
 
 impl RocksIndex {
-    /// Opens the index, creating it when there is none.
+    /// Opens the index; creates an empty one when there is none, or when what is there is damaged.
     ///
     /// # Errors
-    /// When it is corrupt: then it can be [`RocksIndex::destroy`]ed and rebuilt from the logs.
+    /// When the device fails or has no room, or the index is in use.
     pub(crate) fn open(folder: &Path, memory: &IndexMemory) -> Result<Self, IndexError> {
+        let opened = Self::try_open(folder, memory).or_else(|error| {
+            if !is_damage(&error) {
+                return Err(error);
+            }
+            tracing::warn!(?folder, %error, "the index is damaged; it is built from the logs");
+            DB::destroy(&Options::default(), folder)?;
+            Self::try_open(folder, memory)
+        });
+        opened.map_err(failed)
+    }
+
+    fn try_open(folder: &Path, memory: &IndexMemory) -> Result<Self, rocksdb::Error> {
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&memory.cache);
         blocks.set_cache_index_and_filter_blocks(true);
@@ -60,7 +72,7 @@ impl RocksIndex {
         options.set_log_level(LogLevel::Warn);
         options.set_stats_dump_period_sec(0);
         options.set_max_file_opening_threads(1);
-        let db = DB::open(&options, folder).map_err(failed)?;
+        let db = DB::open(&options, folder)?;
         let mut unlogged = WriteOptions::default();
         // The shard logs are the log; a crash costs a scan from the last flush.
         unlogged.disable_wal(true);
@@ -73,6 +85,16 @@ impl RocksIndex {
     /// Those of the device.
     pub(crate) fn destroy(folder: &Path) -> Result<(), IndexError> {
         DB::destroy(&Options::default(), folder).map_err(failed)
+    }
+}
+
+/// Whether an error says that the files are not what was written, rather than that they cannot be
+/// reached now.
+fn is_damage(error: &rocksdb::Error) -> bool {
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::NotSupported | ErrorKind::InvalidArgument => true,
+        ErrorKind::IOError => error.to_string().contains("No such file"),
+        _ => false,
     }
 }
 
