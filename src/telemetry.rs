@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::process::ProcessMetrics;
 
-/// What is logged unless `ENFILADE_LOG` says otherwise: warnings of libraries, news of ours. s3s logs
-/// every mistake of a client as an error, with its body; openraft warns of every election.
+/// What is logged unless `ENFILADE_LOG` says otherwise: warnings of libraries, news of ours. s3s
+/// logs every mistake of a client as an error, with its body; openraft warns of every election.
 const FILTER_DEFAULT: &str = "warn,openraft=error,s3s=off,enfilade=info,\
                               enfilade_placement=info,enfilade_cluster=info,\
                               enfilade_storage_node=info,enfilade_gateway=info";

@@ -116,7 +116,8 @@ async fn start(basis: &Basis, prepared: Prepared) -> Result<Running> {
     let _ = basis.admin.ready.set(());
     let shown = if generated {
         format!(
-            "credentials, made now and kept in {}:\n  {USER_VARIABLE}={}\n  {PASSWORD_VARIABLE}={}\n",
+            "credentials, made now and kept in {}:\n  \
+             {USER_VARIABLE}={}\n  {PASSWORD_VARIABLE}={}\n",
             basis.args.data.join("credentials").display(),
             credentials.user,
             credentials.password
@@ -125,7 +126,8 @@ async fn start(basis: &Basis, prepared: Prepared) -> Result<Running> {
         String::new()
     };
     let greeting = format!(
-        "{shown}enfilade is ready: S3 at http://{s3_address}, admin at http://{admin_address}, {shape}\n"
+        "{shown}enfilade is ready: \
+         S3 at http://{s3_address}, admin at http://{admin_address}, {shape}\n"
     );
     Ok(Running {
         greeting,

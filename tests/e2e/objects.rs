@@ -137,7 +137,10 @@ async fn ranges(client: &Client) {
             "{range}"
         );
     }
-    assert_eq!(refused(get("bytes=5-2").await), answer(400, "InvalidArgument"));
+    assert_eq!(
+        refused(get("bytes=5-2").await),
+        answer(400, "InvalidArgument")
+    );
 }
 
 async fn headers(client: &Client) {

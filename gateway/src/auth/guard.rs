@@ -1,8 +1,8 @@
 //! Only what is offered passes: operations, query parameters and headers that are not known here
 //! answer `NotImplemented`, so that no request succeeds with another meaning than its client's.
 //!
-//! The danger is real: an operation newer than s3s falls through to the plain one of its method, and
-//! `DELETE /bucket?something-new` would delete the bucket.
+//! The danger is real: an operation newer than s3s falls through to the plain one of its method,
+//! and `DELETE /bucket?something-new` would delete the bucket.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Who asks, and whether the request may be looked at at all.
 //!
-//! s3s verifies signatures. What it leaves open is closed here: which headers a signature must cover,
-//! forms of signature that can be replayed for ever, and requests whose meaning we do not provide.
+//! s3s verifies signatures. What it leaves open is closed here: which headers a signature must
+//! cover, forms of signature that can be replayed for ever, and requests whose meaning we do not
+//! provide.
 
 mod admit;
 mod guard;

@@ -33,8 +33,8 @@ const METADATA_MAX: usize = 2048;
 /// What a request says about the object that it makes.
 ///
 /// # Errors
-/// `MetadataTooLarge`; `InvalidArgument` for a header that is no text; `NotImplemented` for a storage
-/// class that is not offered.
+/// `MetadataTooLarge`; `InvalidArgument` for a header that is no text; `NotImplemented` for a
+/// storage class that is not offered.
 pub(crate) fn of_request(headers: &HeaderMap, metadata: Option<Metadata>) -> S3Result<Attributes> {
     let metadata: BTreeMap<String, String> = metadata.unwrap_or_default().into_iter().collect();
     let bytes: usize = metadata

@@ -1,8 +1,8 @@
 //! The one table from our errors to those of S3.
 //!
-//! What the client does next decides: 4xx is its own mistake and final, 503 with `Retry-After` means
-//! that nothing is known to have changed and the same request may be made again. An unknown outcome
-//! is 503, never success and never 412 (PROTOCOLS 2).
+//! What the client does next decides: 4xx is its own mistake and final, 503 with `Retry-After`
+//! means that nothing is known to have changed and the same request may be made again. An unknown
+//! outcome is 503, never success and never 412 (PROTOCOLS 2).
 
 use std::sync::{Arc, Mutex, PoisonError};
 

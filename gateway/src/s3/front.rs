@@ -119,8 +119,8 @@ impl Front {
     }
 
     /// Proposes a command for a key, under `request` (the blob's id when it names a blob: PROTOCOLS
-    /// 2). When the bucket's settings have changed, the refusal is final and the command is proposed
-    /// anew under an id of its own, as long as the bucket is the same.
+    /// 2). When the bucket's settings have changed, the refusal is final and the command is
+    /// proposed anew under an id of its own, as long as the bucket is the same.
     ///
     /// # Errors
     /// See [`errors::refusal`]; 503 when the outcome is unknown.

@@ -1,7 +1,7 @@
 //! The operations of S3: what a client asks, told to the data path and the metadata service.
 //!
-//! This file holds the one `impl S3`; each operation is in the file of its subject. What is not here
-//! answers `NotImplemented`, the default of s3s.
+//! This file holds the one `impl S3`; each operation is in the file of its subject. What is not
+//! here answers `NotImplemented`, the default of s3s.
 
 mod attributes;
 mod body;
