@@ -13,7 +13,7 @@ use crate::engine::Engine;
 /// The pause after the root group did not answer.
 const METADATA_PAUSE: Duration = Duration::from_millis(500);
 /// A commit that takes longer makes the drive slow.
-const SLOW: Duration = Duration::from_secs(3);
+const SLOW: Duration = Duration::from_secs(10);
 /// How often it is looked whether an engine is still in use.
 const LET_GO_PAUSE: Duration = Duration::from_millis(50);
 /// A drive that keeps failing is tried this many times less often than one that failed once.

@@ -15,7 +15,7 @@ use enfilade_cluster::env::Env;
 use enfilade_placement::{BlobId, Epoch};
 use tokio::sync::{mpsc, oneshot};
 
-use super::group::Group;
+use super::group::{Group, Pace};
 use super::record::Run;
 use super::rows::ShardKey;
 use super::{Engine, EngineError};
@@ -169,7 +169,7 @@ impl Committer {
 }
 
 fn run(mut queue: mpsc::Receiver<Order>, env: &Env, busy: &AtomicU64) {
-    let mut next = None;
+    let (mut next, mut pace) = (None, Pace::default());
     while let Some(first) = next.take().or_else(|| queue.blocking_recv()) {
         let (mut orders, mut bytes) = (Vec::new(), first.bytes());
         let alone = matches!(first.work, Work::Drop | Work::Barrier);
@@ -187,7 +187,7 @@ fn run(mut queue: mpsc::Receiver<Order>, env: &Env, busy: &AtomicU64) {
         busy.store(begun + 1, Ordering::Relaxed);
         match alone {
             true => orders.into_iter().for_each(run_alone),
-            false => Group::default().run(orders, env),
+            false => Group::default().run(orders, env, &mut pace),
         }
         busy.store(0, Ordering::Relaxed);
     }

@@ -5,6 +5,7 @@ mod open_log;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use enfilade_cluster::env::Env;
 
@@ -15,6 +16,18 @@ use super::record::{Body, Record};
 use super::rows::{ShardKey, ShardRow};
 use super::{Engine, EngineError, SHARDS};
 use crate::drive::{DriveError, DriveFile, Open};
+
+/// Syncing the file system as a whole also writes what others left dirty on it. When that takes
+/// long, logs are synced one by one for a while.
+const TOGETHER_MAX: Duration = Duration::from_millis(300);
+const APART: Duration = Duration::from_secs(10);
+
+/// What a committer learns from its groups.
+#[derive(Default)]
+pub(super) struct Pace {
+    /// Until then, by the clock, logs are synced one by one.
+    apart_until: Duration,
+}
 
 /// A group in the making.
 #[derive(Default)]
@@ -34,15 +47,19 @@ struct Written {
 
 impl Group {
     /// Commits the orders and answers each.
-    pub(super) fn run(mut self, orders: Vec<Order>, env: &Env) {
+    pub(super) fn run(mut self, orders: Vec<Order>, env: &Env, pace: &mut Pace) {
         let count = orders.len();
         for order in orders {
             self.stage(order);
         }
         let began = env.clock.now();
-        self.sync();
+        let together = self.sync(began >= pace.apart_until);
+        let ended = env.clock.now();
+        if together && ended.saturating_sub(began) > TOGETHER_MAX {
+            pace.apart_until = ended + APART;
+        }
         if let Some(engine) = self.logs.first().map(|open| Arc::clone(&open.engine)) {
-            let took = env.clock.now().saturating_sub(began);
+            let took = ended.saturating_sub(began);
             engine
                 .host()
                 .metrics
@@ -131,16 +148,16 @@ impl Group {
         Ok(Some(self.logs.len() - 1))
     }
 
-    /// Syncs every log of the group, and the folders of new ones.
-    fn sync(&self) {
+    /// Syncs every log of the group, and the folders of new ones; whether as a whole.
+    fn sync(&self, may_together: bool) -> bool {
         let writes = |open: &&OpenLog| open.outcome.is_ok() && open.log.tail > open.start;
         let dirty = || self.logs.iter().filter(writes);
         for open in dirty() {
             open.file
                 .start_write_back(open.start, open.log.tail - open.start);
         }
-        if dirty().nth(1).is_some() && self.sync_together() {
-            return;
+        if may_together && dirty().nth(1).is_some() && self.sync_together() {
+            return true;
         }
         let mut folders: BTreeSet<usize> = BTreeSet::new();
         for open in dirty().filter(|open| open.engine.check_alive().is_ok()) {
@@ -155,6 +172,7 @@ impl Group {
                 open.engine.fail(&error);
             }
         }
+        false
     }
 
     /// Syncs the file system that all logs of a committer are on, where that can be done; whether
