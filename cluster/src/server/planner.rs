@@ -1,10 +1,12 @@
 //! What follows from heartbeats and the root state for drives and volumes: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use enfilade_placement::choose::{Fill, choose};
-use enfilade_placement::{DriveState, EnclosureId, EnclosureState, Volume, VolumeId, VolumeState};
+use enfilade_placement::choose::{Choice, Fill, choose};
+use enfilade_placement::{
+    Drive, DriveState, EnclosureId, EnclosureState, Profile, Volume, VolumeId, VolumeState,
+};
 
 use crate::api::heartbeat::Heartbeat;
 use crate::api::root::{RootCommand, RootView};
@@ -150,19 +152,24 @@ fn is_back(view: &RootView, beats: &HeardBeats, volume: &Volume) -> bool {
     })
 }
 
-/// New volumes, so that as many are open as should be.
+/// How many choices are looked at in one turn for one that takes in an idle enclosure. Most do: an
+/// idle enclosure's drives carry no load.
+const IDLE_TRIES: u64 = 4;
+
+/// New volumes, so that as many are open as should be, and that every enclosure takes part: one
+/// that was added gets new volumes at once, not only when an open one is full.
 fn openings(view: &RootView, situation: &Situation<'_>, leaving: &[VolumeId]) -> Vec<RootCommand> {
     let Some(profile) = view.profile else {
         return Vec::new();
     };
-    let open = view.volumes.values().filter(|volume| {
-        let takes_appends = volume.state == VolumeState::Open && !leaving.contains(&volume.id);
-        takes_appends && volume.profile == profile
-    });
-    let open = u32::try_from(open.count()).unwrap_or(u32::MAX);
+    let takes_appends = |volume: &&Volume| {
+        let open = volume.state == VolumeState::Open && !leaving.contains(&volume.id);
+        open && volume.profile == profile
+    };
+    let open: Vec<&Volume> = view.volumes.values().filter(takes_appends).collect();
     let missing = view
         .open_volumes
-        .saturating_sub(open)
+        .saturating_sub(u32::try_from(open.len()).unwrap_or(u32::MAX))
         .min(situation.new_max);
     let mut fill = fill(view, situation.beats);
     let mut commands = Vec::new();
@@ -178,13 +185,57 @@ fn openings(view: &RootView, situation: &Situation<'_>, leaving: &[VolumeId]) ->
         for drive in choice.members.iter().flatten() {
             *fill.load.entry(*drive).or_default() += 1;
         }
-        commands.push(RootCommand::OpenVolume {
-            profile,
-            members: choice.members,
-            violation: choice.violation.is_some(),
+        commands.push(opening(profile, choice));
+    }
+    let idle = idle_enclosures(view);
+    if commands.is_empty() && situation.new_max > 0 && !idle.is_empty() {
+        let choices = (0..IDLE_TRIES).filter_map(|turn| {
+            let seed = situation.seed.wrapping_add(turn);
+            choose(&view.topology, &fill, profile, seed).ok()
         });
+        let takes_in = |choice: &Choice| {
+            let mut drives = choice.members.iter().flatten();
+            drives.any(|drive| {
+                let enclosure = view.topology.enclosure_of(*drive);
+                enclosure.is_some_and(|enclosure| idle.contains(&enclosure.id))
+            })
+        };
+        commands.extend(
+            choices
+                .into_iter()
+                .find(takes_in)
+                .map(|choice| opening(profile, choice)),
+        );
     }
     commands
+}
+
+fn opening(profile: Profile, choice: Choice) -> RootCommand {
+    RootCommand::OpenVolume {
+        profile,
+        members: choice.members,
+        violation: choice.violation.is_some(),
+    }
+}
+
+/// Enclosures that could take part in a volume, and take part in none that is open or may be again.
+/// Each volume that is opened for one leaves one less, so that there are never more than that many
+/// beyond those that should be open.
+fn idle_enclosures(view: &RootView) -> BTreeSet<EnclosureId> {
+    let fit = |drive: &&Drive| view.topology.takes_volumes(drive.id);
+    let drives = view.topology.drives.values().filter(fit);
+    let mut idle: BTreeSet<EnclosureId> = drives.map(|drive| drive.enclosure).collect();
+    for volume in view.volumes.values() {
+        if !matches!(volume.state, VolumeState::Open | VolumeState::Suspended) {
+            continue;
+        }
+        for (_, drive) in volume.present() {
+            if let Some(enclosure) = view.topology.enclosure_of(drive) {
+                idle.remove(&enclosure.id);
+            }
+        }
+    }
+    idle
 }
 
 #[cfg(test)]

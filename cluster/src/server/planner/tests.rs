@@ -130,6 +130,35 @@ fn as_many_volumes_are_opened_as_should_be_open_within_the_limit() {
 }
 
 #[test]
+fn an_enclosure_that_takes_part_in_no_open_volume_gets_one() {
+    let mut view = view();
+    view.open_volumes = 1;
+    with_volume(&mut view, 1, VolumeState::Open);
+    let (beats, suspended) = (beats(None), BTreeMap::new());
+    let situation = Situation {
+        beats: &beats,
+        suspended: &suspended,
+        suspended_min: Duration::ZERO,
+        suspended_max: Duration::ZERO,
+        new_max: 9,
+        seed: 1,
+    };
+    assert_eq!(plan(&view, &situation), []);
+    let (added, drive) = (EnclosureId::new(7), DriveId::new(7));
+    let mut enclosure = view.topology.enclosures[&EnclosureId::new(6)].clone();
+    (enclosure.id, enclosure.position) = (added, 6);
+    view.topology.enclosures.insert(added, enclosure);
+    let mut new = view.topology.drives[&DriveId::new(6)].clone();
+    (new.id, new.enclosure) = (drive, added);
+    view.topology.drives.insert(drive, new);
+    let commands = plan(&view, &situation);
+    let [RootCommand::OpenVolume { members, .. }] = commands.as_slice() else {
+        panic!("{commands:?}");
+    };
+    assert!(members.contains(&Some(drive)), "{members:?}");
+}
+
+#[test]
 fn a_volume_is_suspended_when_a_member_goes_down_and_resumed_when_it_is_back() {
     let mut view = view();
     let volume = with_volume(&mut view, 7, VolumeState::Open);
