@@ -1,5 +1,10 @@
 //! End to end: the program as a user runs it, and an S3 client as most users have one.
 
+#![expect(
+    clippy::too_many_lines,
+    reason = "what a client does with one subject is one story, told in order"
+)]
+
 #[path = "e2e/buckets.rs"]
 mod buckets;
 #[path = "e2e/cluster.rs"]

@@ -51,17 +51,26 @@ pub(crate) fn status(status: &Status) -> String {
             &format!("enclosures {inside}"),
         );
     }
+    data(&mut text, status);
+    groups(&mut text, status);
+    text.push('\n');
+    text.push_str(&enclosures(&status.enclosures));
+    text
+}
+
+/// What there is of drives and volumes, and what is missing.
+fn data(text: &mut String, status: &Status) {
     let drives = &status.drives;
     let conditions = counted(drives.by_state.iter());
     let capacity = ByteSize::bytes(drives.capacity);
     line(
-        &mut text,
+        text,
         "drives",
         &format!("{} ({conditions}), {capacity}", drives.total),
     );
     let volumes = &status.volumes;
     line(
-        &mut text,
+        text,
         "volumes",
         &format!(
             "{} ({}): {} whole, {} degraded, {} at risk, {} unreadable",
@@ -75,7 +84,7 @@ pub(crate) fn status(status: &Status) -> String {
     );
     let missing = &status.missing;
     line(
-        &mut text,
+        text,
         "missing",
         &format!(
             "{} whole shards (at most {}), {} ranges of fragments",
@@ -84,6 +93,10 @@ pub(crate) fn status(status: &Status) -> String {
             missing.ranges
         ),
     );
+}
+
+/// Who leads the metadata groups.
+fn groups(text: &mut String, status: &Status) {
     for group in &status.groups {
         let leader = group
             .leader
@@ -92,7 +105,7 @@ pub(crate) fn status(status: &Status) -> String {
         let name = group_name(group.id);
         let voters = group.voters.len();
         line(
-            &mut text,
+            text,
             name.trim_start_matches("the "),
             &format!(
                 "{leader}, {answering} of {voters} replicas answer, term {}",
@@ -100,9 +113,6 @@ pub(crate) fn status(status: &Status) -> String {
             ),
         );
     }
-    text.push('\n');
-    text.push_str(&enclosures(&status.enclosures));
-    text
 }
 
 /// The text of `enfilade enclosure list`.
