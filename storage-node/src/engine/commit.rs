@@ -46,8 +46,10 @@ pub(crate) enum Work {
         blob: BlobId,
         runs: Vec<Run>,
     },
-    /// Fragments found corrupt: stripe, and where its bytes were read.
+    /// Fragments found corrupt: stripe, and where its bytes were read, in the log with that
+    /// incarnation.
     Bad {
+        incarnation: u64,
         blob: BlobId,
         found: Vec<(u32, u64)>,
     },

@@ -127,7 +127,8 @@ impl Group {
         }
         let mut log = shard.log();
         let file = if log.exists {
-            engine.log_file(key).map_err(|error| engine.fail(&error))?
+            let id = key.log(log.row.incarnation);
+            engine.log_file(id).map_err(|error| engine.fail(&error))?
         } else if creates {
             create(engine, key, &mut log)?
         } else {
@@ -280,6 +281,6 @@ fn create(
         exists: true,
         ..Log::default()
     };
-    engine.keep_file(key, &file);
+    engine.keep_file(key.log(incarnation), &file);
     Ok(file)
 }

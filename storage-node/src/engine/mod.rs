@@ -28,7 +28,7 @@ use self::commit::{Committer, Done};
 use self::files::Files;
 use self::index::IndexError;
 use self::log::Log;
-use self::rows::{Freed, Rows};
+use self::rows::{Freed, LogId, Rows};
 use crate::drive::{Drive, DriveError, DriveFile, Open, Space};
 use crate::host::{Budget, Host};
 
@@ -262,13 +262,34 @@ impl Engine {
         stats(key, &self.shard(key, false)?.log())
     }
 
-    fn log_file(&self, key: ShardKey) -> Result<Arc<dyn DriveFile>, DriveError> {
-        self.files
-            .get(key, || self.drive.open(&key.file(), Open::Existing))
+    /// The log that a shard has now.
+    fn log_id(&self, key: ShardKey) -> Option<LogId> {
+        let log = self.shard(key, false)?.log();
+        log.exists.then(|| key.log(log.row.incarnation))
     }
 
-    fn keep_file(&self, key: ShardKey, file: &Arc<dyn DriveFile>) {
-        self.files.put(key, file);
+    /// Asks the index about a shard's log; again when the log was compacted meanwhile, because the
+    /// rows of the old one go. None when there is no log.
+    fn while_compacted<T>(&self, key: ShardKey, ask: impl Fn(LogId) -> T) -> Option<T> {
+        let mut log = self.log_id(key)?;
+        loop {
+            let answer = ask(log);
+            let now = self.log_id(key)?;
+            if now == log {
+                return Some(answer);
+            }
+            log = now;
+        }
+    }
+
+    fn log_file(&self, log: LogId) -> Result<Arc<dyn DriveFile>, DriveError> {
+        let open = || self.drive.open(&log.key.file(), Open::Existing);
+        self.files
+            .get(log, open, || self.log_id(log.key) == Some(log))
+    }
+
+    fn keep_file(&self, log: LogId, file: &Arc<dyn DriveFile>) {
+        self.files.put(log, file);
     }
 
     /// The room on the drive; at most half a second old.
@@ -378,7 +399,10 @@ impl Engine {
                     fragment: None,
                 });
             }
-            let bad = self.told(self.rows().all_bad(key, limit))?;
+            let all_bad = |log| self.told(self.rows().all_bad(log, limit));
+            let bad = self
+                .while_compacted(key, all_bad)
+                .unwrap_or_else(|| Ok(Vec::new()))?;
             faults.extend(bad.into_iter().map(|at| Fault {
                 key,
                 fragment: Some(at),

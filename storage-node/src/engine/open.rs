@@ -98,10 +98,12 @@ impl Engine {
                 shards.insert(key, Shard::new(log));
             }
         }
-        for key in rows.shards()? {
-            if !shards.contains_key(&key) {
-                tracing::warn!(drive = %id, ?key, "the index knew a shard whose log is not there");
-                rows.clear(key)?;
+        for log in rows.logs()? {
+            let held = shards.get(&log.key).map(|shard: &Arc<Shard>| shard.log());
+            if held.is_none_or(|held| held.row.incarnation != log.incarnation) {
+                // A crash came while it was dropped, or while it or its successor was compacted.
+                tracing::info!(drive = %id, ?log, "the index knew a log that is not there");
+                rows.clear_log(log)?;
             }
         }
         let committer = host.committers.of(drive.file_system());
@@ -169,7 +171,7 @@ fn open_log(
         write_record(file, 0, &encode_head(incarnation, id, key), &[])?;
         file.sync()?;
     }
-    let (log, report) = recover(rows, file, key, incarnation, now_ms)?;
+    let (log, report) = recover(rows, file, key.log(incarnation), now_ms)?;
     if report.damaged > 0 {
         tracing::error!(drive = %id, ?key, ?report, "a log is damaged below its synced end");
     } else if report.cut > 0 {

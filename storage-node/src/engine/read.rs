@@ -8,7 +8,7 @@ use enfilade_placement::BlobId;
 use super::commit::Work;
 use super::log::read_record;
 use super::record::{Body, Record};
-use super::rows::{RunRow, ShardKey};
+use super::rows::{LogId, RunRow, ShardKey};
 use super::{Engine, EngineError};
 use crate::api::read::{FragmentFault, FragmentRange};
 use crate::drive::{DriveError, DriveFile, read_up_to};
@@ -45,6 +45,9 @@ enum Fault {
     },
 }
 
+/// The log that was read, if there is one, and what came of each range.
+type Read = (Option<LogId>, Vec<Result<Blocks, Fault>>);
+
 impl From<FragmentFault> for Fault {
     fn from(fault: FragmentFault) -> Self {
         Self::Plain(fault)
@@ -74,23 +77,48 @@ impl Engine {
         blob: BlobId,
         ranges: Vec<FragmentRange>,
     ) -> Vec<Result<Blocks, FragmentFault>> {
+        let ranges: Arc<[FragmentRange]> = ranges.into();
+        loop {
+            let (log, answers) = match self.attempt(key, blob, &ranges).await {
+                Ok(read) => read,
+                Err(fault) => return ranges.iter().map(|_| Err(fault.clone())).collect(),
+            };
+            let rotten: Vec<(u32, u64)> = answers.iter().filter_map(rot).collect();
+            let entered = match log {
+                Some(log) if !rotten.is_empty() => self.enter_rot(log, blob, rotten).await,
+                _ => Ok(0),
+            };
+            // What a log lacks that was compacted away meanwhile is in the one after it.
+            if answers.iter().any(Result::is_err) && self.log_id(key) != log {
+                continue;
+            }
+            return self.told_readers(answers, &entered);
+        }
+    }
+
+    /// Reads once, from the log that the shard has then.
+    async fn attempt(
+        self: &Arc<Self>,
+        key: ShardKey,
+        blob: BlobId,
+        ranges: &Arc<[FragmentRange]>,
+    ) -> Result<Read, FragmentFault> {
         let permit = Arc::clone(&self.reads).acquire_owned().await;
-        let engine = Arc::clone(self);
-        let count = ranges.len();
+        let (engine, ranges) = (Arc::clone(self), Arc::clone(ranges));
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             engine.read_now(key, blob, &ranges)
         });
-        let failed = |reason: &str| Err(FragmentFault::Drive(reason.to_owned()));
-        let Ok(answers) = read.await else {
-            return (0..count).map(|_| failed("the reader stopped")).collect();
-        };
-        let rotten: Vec<(u32, u64)> = answers.iter().filter_map(rot).collect();
-        let entered = match rotten.is_empty() {
-            true => Ok(0),
-            false => self.enter_rot(key, blob, rotten).await,
-        };
-        let tell = |fault| match (fault, &entered) {
+        let stopped = |_| FragmentFault::Drive("the reader stopped".to_owned());
+        read.await.map_err(stopped)
+    }
+
+    fn told_readers(
+        &self,
+        answers: Vec<Result<Blocks, Fault>>,
+        entered: &Result<usize, EngineError>,
+    ) -> Vec<Result<Blocks, FragmentFault>> {
+        let tell = |fault| match (fault, entered) {
             (Fault::Plain(fault), _) => fault,
             (Fault::Rot { .. }, Ok(0)) => FragmentFault::Missing,
             (Fault::Rot { .. }, Ok(_)) => FragmentFault::Corrupt,
@@ -107,17 +135,23 @@ impl Engine {
             .collect()
     }
 
-    /// Enters fragments as corrupt; how many of them are still here.
-    async fn enter_rot(
+    /// Enters fragments of a log as corrupt; how many of them are still there.
+    pub(super) async fn enter_rot(
         self: &Arc<Self>,
-        key: ShardKey,
+        log: LogId,
         blob: BlobId,
         mut found: Vec<(u32, u64)>,
     ) -> Result<usize, EngineError> {
         found.sort_unstable();
         found.dedup();
-        tracing::warn!(drive = %self.id, ?key, %blob, fragments = found.len(), "corrupt fragments");
-        let done = self.order(key, Work::Bad { blob, found }).await?;
+        let (key, fragments) = (log.key, found.len());
+        tracing::warn!(drive = %self.id, ?key, %blob, fragments, "corrupt fragments");
+        let work = Work::Bad {
+            incarnation: log.incarnation,
+            blob,
+            found,
+        };
+        let done = self.order(key, work).await?;
         self.host.metrics.corrupt.inc_by(done.entered as u64);
         Ok(done.entered)
     }
@@ -125,41 +159,36 @@ impl Engine {
     /// Where the first byte of a fragment is stored: the file, and the offset in it.
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn locate(&self, key: ShardKey, blob: BlobId, stripe: u32) -> Option<(String, u64)> {
-        let runs = self.rows().runs(key, blob, (stripe, stripe)).ok()?;
+        let runs = self
+            .rows()
+            .runs(self.log_id(key)?, blob, (stripe, stripe))
+            .ok()?;
         let (first, run) = runs.first()?;
         let (offset, _) = run.fragment(stripe - first)?;
         Some((key.file(), offset))
     }
 
-    fn read_now(
-        &self,
-        key: ShardKey,
-        blob: BlobId,
-        ranges: &[FragmentRange],
-    ) -> Vec<Result<Blocks, Fault>> {
-        let shard = self
-            .shard(key, false)
-            .map(|shard| shard.log())
-            .filter(|log| log.exists);
-        let Some(log) = shard else {
-            return ranges
-                .iter()
-                .map(|_| Err(FragmentFault::Missing.into()))
-                .collect();
+    fn read_now(&self, key: ShardKey, blob: BlobId, ranges: &[FragmentRange]) -> Read {
+        let Some(log) = self.log_id(key) else {
+            let missing = |_| Err(FragmentFault::Missing.into());
+            return (None, ranges.iter().map(missing).collect());
         };
-        let file = match self.log_file(key) {
+        let file = match self.log_file(log) {
             Ok(file) => file,
-            Err(error) => return ranges.iter().map(|_| Err(error.clone().into())).collect(),
+            Err(error) => {
+                let failed = |_| Err(error.clone().into());
+                return (Some(log), ranges.iter().map(failed).collect());
+            }
         };
         let mut reader = Reader {
             engine: self,
             file: file.as_ref(),
-            key,
+            log,
             blob,
             seen: None,
-            incarnation: log.row.incarnation,
         };
-        ranges.iter().map(|range| reader.range(range)).collect()
+        let answers = ranges.iter().map(|range| reader.range(range)).collect();
+        (Some(log), answers)
     }
 }
 
@@ -173,10 +202,9 @@ fn rot(answer: &Result<Blocks, Fault>) -> Option<(u32, u64)> {
 struct Reader<'a> {
     engine: &'a Engine,
     file: &'a dyn DriveFile,
-    key: ShardKey,
+    log: LogId,
     blob: BlobId,
     seen: Option<Seen>,
-    incarnation: u64,
 }
 
 impl Reader<'_> {
@@ -225,10 +253,10 @@ impl Reader<'_> {
             .get(first as usize..last.max(first) as usize);
         let Some(sums) = sums else { return Err(rot()) };
         let seed = FragmentSeed {
-            volume: self.key.volume.get(),
+            volume: self.log.key.volume.get(),
             blob: self.blob.get(),
             stripe,
-            index: self.key.member,
+            index: self.log.key.member,
         };
         if bytes.len() != count || verify_blocks(seed, first, &bytes, sums).is_err() {
             return Err(rot());
@@ -248,7 +276,7 @@ impl Reader<'_> {
             Fault::Plain(FragmentFault::Drive(error.to_string()))
         };
         let bad = rows
-            .bad(self.key, self.blob, (stripe, stripe))
+            .bad(self.log, self.blob, (stripe, stripe))
             .map_err(told)?;
         if !bad.is_empty() {
             return Err(FragmentFault::Corrupt.into());
@@ -263,15 +291,16 @@ impl Reader<'_> {
         }
         self.seen = None;
         let runs = rows
-            .runs(self.key, self.blob, (stripe, stripe))
+            .runs(self.log, self.blob, (stripe, stripe))
             .map_err(told)?;
         let Some((first, run)) = runs.into_iter().next() else {
             return Ok(());
         };
-        let read = read_record(self.file, run.record, self.incarnation)?;
+        let read = read_record(self.file, run.record, self.log.incarnation)?;
         let record = read.ok().map(|(record, _)| record);
-        let here =
-            |record: &Record| record.volume == self.key.volume && record.member == self.key.member;
+        let here = |record: &Record| {
+            record.volume == self.log.key.volume && record.member == self.log.key.member
+        };
         self.seen = Some(Seen {
             first,
             run,

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::index::IndexError;
 use super::log::{HEAD_LEN, Log, LogError, Scan, Stretch};
 use super::record::ALIGN;
-use super::rows::{Placed, Rows, ShardKey, ShardRow};
+use super::rows::{LogId, Placed, Rows, ShardRow};
 use crate::drive::{DriveError, DriveFile};
 
 /// What was found while opening a log.
@@ -43,34 +43,25 @@ impl From<DriveError> for RecoverError {
 pub(crate) fn recover(
     rows: &Rows<'_>,
     file: &dyn DriveFile,
-    key: ShardKey,
-    incarnation: u64,
+    id: LogId,
     now_ms: u64,
 ) -> Result<(Log, Report), RecoverError> {
-    let known = rows
-        .shard(key)?
-        .filter(|row| row.incarnation == incarnation);
-    let row = match known {
-        Some(row) => row,
-        None => {
-            // Rows of another life of the log say nothing about this one.
-            rows.clear(key)?;
-            ShardRow {
-                incarnation,
-                position: HEAD_LEN,
-                ..ShardRow::default()
-            }
-        }
+    let new = || ShardRow {
+        incarnation: id.incarnation,
+        position: HEAD_LEN,
+        ..ShardRow::default()
     };
+    let row = rows.shard(id)?.unwrap_or_else(new);
     let len = file.size()?;
     let scan = Scan {
         file,
         len,
-        key,
-        incarnation: Some(incarnation),
+        key: id.key,
+        incarnation: Some(id.incarnation),
     };
     let mut recovery = Recovery {
         rows,
+        id,
         tail: row.position,
         // The index points only at synced bytes.
         proven: row.position,
@@ -89,6 +80,7 @@ pub(crate) fn recover(
 
 struct Recovery<'a> {
     rows: &'a Rows<'a>,
+    id: LogId,
     row: ShardRow,
     /// Where the log ends, as far as it was walked.
     tail: u64,
@@ -174,7 +166,7 @@ impl Recovery<'_> {
         let tail = self.tail.max(self.proven);
         if self.report.damaged > 0 {
             self.row.position = tail;
-            self.rows.put_shard(scan.key, &self.row)?;
+            self.rows.put_shard(self.id, &self.row)?;
         }
         let log = Log {
             tail,

@@ -2,13 +2,15 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `s` shard | [`ShardRow`]: how far the log is covered, and its sums |
-//! | `r` shard, blob, first stripe | [`RunRow`]: fragments in one record; runs are disjoint |
-//! | `m` shard, blob | [`BlobRow`] |
-//! | `b` shard, blob, stripe | nothing: the fragment is corrupt |
+//! | `s` log | [`ShardRow`]: how far the log is covered, and its sums |
+//! | `r` log, blob, first stripe | [`RunRow`]: fragments in one record; runs are disjoint |
+//! | `m` log, blob | [`BlobRow`] |
+//! | `b` log, blob, stripe | nothing: the fragment is corrupt |
 //! | `c` | milliseconds of the drive's clock: the time it was served |
 //!
-//! A shard is the volume (u64) and the member (u8); all integers big-endian, so that rows sort.
+//! A log ([`LogId`]) is the volume (u64), the member (u8) and the log's incarnation (u64): a log
+//! that is being compacted has rows of its own beside those of its successor, and which of them
+//! count follows from the file. All integers are big-endian, so that rows sort.
 
 mod edit;
 
@@ -30,6 +32,13 @@ pub struct ShardKey {
     pub member: u8,
 }
 
+/// One life of a shard's log: compaction begins a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LogId {
+    pub(crate) key: ShardKey,
+    pub(crate) incarnation: u64,
+}
+
 /// What is known of a shard's log.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct ShardRow {
@@ -46,6 +55,8 @@ pub(crate) struct ShardRow {
     pub(crate) dead: u64,
     /// Of the dead bytes, those given back to the file system.
     pub(crate) punched: u64,
+    /// Bytes of headers that a compacted log would do without.
+    pub(crate) waste: u64,
     /// Places where synced records could not be read, so that what is missing is not known.
     pub(crate) damaged: u32,
 }
@@ -53,8 +64,9 @@ pub(crate) struct ShardRow {
 /// Fragments of consecutive stripes whose bytes lie one after another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunRow {
-    /// Where the record begins, and the length of its header.
+    /// Where the record begins.
     pub(crate) record: u64,
+    /// Bytes of its header that are of no use when this run is gone.
     pub(crate) header_len: u32,
     /// Where the bytes of the first fragment begin.
     pub(crate) payload: u64,
@@ -96,11 +108,28 @@ impl ShardKey {
         key.file().ends_with(&format!("/{name}")).then_some(key)
     }
 
-    fn row(self, tag: u8) -> Vec<u8> {
-        let mut key = Vec::with_capacity(32);
+    /// The log of this shard with that incarnation.
+    pub(crate) const fn log(self, incarnation: u64) -> LogId {
+        LogId {
+            key: self,
+            incarnation,
+        }
+    }
+
+    /// What the rows of all logs of the shard begin with.
+    fn rows(self, tag: u8) -> Vec<u8> {
+        let mut key = Vec::with_capacity(40);
         key.push(tag);
         key.extend_from_slice(&self.volume.get().to_be_bytes());
         key.push(self.member);
+        key
+    }
+}
+
+impl LogId {
+    fn row(self, tag: u8) -> Vec<u8> {
+        let mut key = self.key.rows(tag);
+        key.extend_from_slice(&self.incarnation.to_be_bytes());
         key
     }
 
@@ -179,6 +208,10 @@ pub(crate) fn lens_of(lens: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
     runs
 }
 
+/// Where the blob and the stripe stand in the key of a row.
+const BLOB: std::ops::Range<usize> = 18..34;
+const STRIPE: std::ops::Range<usize> = 34..38;
+
 /// The rows of one drive.
 pub(crate) struct Rows<'a>(pub(crate) &'a dyn Index);
 
@@ -194,20 +227,21 @@ impl Rows<'_> {
             .transpose()
     }
 
-    pub(crate) fn shard(&self, key: ShardKey) -> Result<Option<ShardRow>, IndexError> {
-        self.read(&key.row(b's'))
+    pub(crate) fn shard(&self, log: LogId) -> Result<Option<ShardRow>, IndexError> {
+        self.read(&log.row(b's'))
     }
 
-    /// All shards that have rows.
-    pub(crate) fn shards(&self) -> Result<Vec<ShardKey>, IndexError> {
+    /// All logs that have rows.
+    pub(crate) fn logs(&self) -> Result<Vec<LogId>, IndexError> {
         let rows = self.0.scan(b"s", b"t", usize::MAX)?;
         let key = |key: &[u8]| {
             let (volume, rest) = key.get(1..)?.split_first_chunk::<8>()?;
-            let volume = VolumeId::new(u64::from_be_bytes(*volume));
-            Some(ShardKey {
-                volume,
-                member: *rest.first()?,
-            })
+            let (member, incarnation) = rest.split_first()?;
+            let shard = ShardKey {
+                volume: VolumeId::new(u64::from_be_bytes(*volume)),
+                member: *member,
+            };
+            Some(shard.log(u64::from_be_bytes(incarnation.try_into().ok()?)))
         };
         let damaged = || IndexError("a shard row has a malformed key".to_owned());
         rows.iter()
@@ -215,24 +249,24 @@ impl Rows<'_> {
             .collect()
     }
 
-    pub(crate) fn blob(&self, key: ShardKey, blob: BlobId) -> Result<Option<BlobRow>, IndexError> {
-        self.read(&key.blob_row(b'm', blob))
+    pub(crate) fn blob(&self, log: LogId, blob: BlobId) -> Result<Option<BlobRow>, IndexError> {
+        self.read(&log.blob_row(b'm', blob))
     }
 
     /// The blobs of a shard after one, in order.
     pub(crate) fn blobs(
         &self,
-        key: ShardKey,
+        log: LogId,
         after: Option<BlobId>,
         limit: usize,
     ) -> Result<Vec<(BlobId, BlobRow)>, IndexError> {
         let from = match after {
-            Some(blob) => [key.blob_row(b'm', blob).as_slice(), &[0]].concat(),
-            None => key.row(b'm'),
+            Some(blob) => [log.blob_row(b'm', blob).as_slice(), &[0]].concat(),
+            None => log.row(b'm'),
         };
         let mut blobs = Vec::new();
-        for (row, value) in self.0.scan(&from, &after_all(key.row(b'm')), limit)? {
-            let id = row.get(10..26).and_then(|id| id.try_into().ok());
+        for (row, value) in self.0.scan(&from, &after_all(log.row(b'm')), limit)? {
+            let id = row.get(BLOB).and_then(|id| id.try_into().ok());
             let id = id.ok_or_else(|| IndexError("a blob row has a malformed key".to_owned()))?;
             blobs.push((BlobId::from_bytes(id), Self::decode(&value)?));
         }
@@ -242,13 +276,13 @@ impl Rows<'_> {
     /// The runs of a blob that hold any of these stripes, with their first stripe, in order.
     pub(crate) fn runs(
         &self,
-        key: ShardKey,
+        log: LogId,
         blob: BlobId,
         (first, last): Run,
     ) -> Result<Vec<(u32, RunRow)>, IndexError> {
-        let lowest = key.stripe_row(b'r', blob, 0);
-        let from = key.stripe_row(b'r', blob, first);
-        let to = [key.stripe_row(b'r', blob, last).as_slice(), &[0]].concat();
+        let lowest = log.stripe_row(b'r', blob, 0);
+        let from = log.stripe_row(b'r', blob, first);
+        let to = [log.stripe_row(b'r', blob, last).as_slice(), &[0]].concat();
         let mut rows: Vec<Row> = Vec::new();
         if let Some(row) = self.0.last(&lowest, &from)?.filter(|row| row.0 < from) {
             rows.push(row);
@@ -268,12 +302,12 @@ impl Rows<'_> {
     /// The stripes of a blob, among these, that are known to be corrupt.
     pub(crate) fn bad(
         &self,
-        key: ShardKey,
+        log: LogId,
         blob: BlobId,
         (first, last): Run,
     ) -> Result<Vec<u32>, IndexError> {
-        let from = key.stripe_row(b'b', blob, first);
-        let to = [key.stripe_row(b'b', blob, last).as_slice(), &[0]].concat();
+        let from = log.stripe_row(b'b', blob, first);
+        let to = [log.stripe_row(b'b', blob, last).as_slice(), &[0]].concat();
         self.0
             .scan(&from, &to, usize::MAX)?
             .iter()
@@ -284,13 +318,13 @@ impl Rows<'_> {
     /// All corrupt fragments of a shard, in order; at most so many.
     pub(crate) fn all_bad(
         &self,
-        key: ShardKey,
+        log: LogId,
         limit: usize,
     ) -> Result<Vec<(BlobId, u32)>, IndexError> {
-        let from = key.row(b'b');
+        let from = log.row(b'b');
         let rows = self.0.scan(&from, &after_all(from.clone()), limit)?;
         let damaged = || IndexError("a row has a malformed key".to_owned());
-        let blob = |row: &[u8]| row.get(10..26).and_then(|id| id.try_into().ok());
+        let blob = |row: &[u8]| row.get(BLOB).and_then(|id| id.try_into().ok());
         rows.iter()
             .map(|(row, _)| {
                 let blob = BlobId::from_bytes(blob(row).ok_or_else(damaged)?);
@@ -310,17 +344,26 @@ impl Rows<'_> {
         self.0.write(batch)
     }
 
-    pub(crate) fn put_shard(&self, key: ShardKey, row: &ShardRow) -> Result<(), IndexError> {
+    pub(crate) fn put_shard(&self, log: LogId, row: &ShardRow) -> Result<(), IndexError> {
         let mut batch = Batch::default();
-        batch.put(key.row(b's'), encoding::encode(row));
+        batch.put(log.row(b's'), encoding::encode(row));
         self.0.write(batch)
     }
 
-    /// Forgets a shard.
+    /// Forgets one log of a shard.
+    pub(crate) fn clear_log(&self, log: LogId) -> Result<(), IndexError> {
+        let mut batch = Batch::default();
+        for tag in *b"srmb" {
+            batch.delete_range(log.row(tag), after_all(log.row(tag)));
+        }
+        self.0.write(batch)
+    }
+
+    /// Forgets a shard, all logs of it.
     pub(crate) fn clear(&self, key: ShardKey) -> Result<(), IndexError> {
         let mut batch = Batch::default();
         for tag in *b"srmb" {
-            batch.delete_range(key.row(tag), after_all(key.row(tag)));
+            batch.delete_range(key.rows(tag), after_all(key.rows(tag)));
         }
         self.0.write(batch)
     }
@@ -338,11 +381,12 @@ impl Rows<'_> {
             volume: record.volume,
             member: record.member,
         };
+        let log = key.log(shard.incarnation);
         let mut row = shard.clone();
         row.position = placed.end();
         row.sequence = record.sequence + 1;
         row.epoch = row.epoch.max(record.epoch);
-        let mut edit = Edit::new(self, key);
+        let mut edit = Edit::new(self, log);
         match &record.body {
             Body::Append {
                 blob,
@@ -365,7 +409,7 @@ impl Rows<'_> {
             }
             Body::Delete { blob, runs } if runs.is_empty() => {
                 edit.remove(*blob, &[(0, u32::MAX)])?;
-                edit.batch.delete(key.blob_row(b'm', *blob));
+                edit.batch.delete(log.blob_row(b'm', *blob));
             }
             Body::Delete { blob, runs } => edit.remove(*blob, runs)?,
             Body::Bad { blob, runs } => {
@@ -376,13 +420,20 @@ impl Rows<'_> {
             Body::Fence => row.fence = row.fence.max(record.epoch),
             Body::Commit { marks } => edit.mark(marks.iter())?,
         }
+        if !matches!(record.body, Body::Append { .. }) {
+            row.waste += placed.header_len as u64;
+        }
         let Edit {
-            mut batch, freed, ..
+            mut batch,
+            freed,
+            waste,
+            ..
         } = edit;
+        row.waste += waste;
         let dead: u64 = freed.iter().map(|freed| freed.len).sum();
         row.live = row.live.saturating_sub(dead);
         row.dead += dead;
-        batch.put(key.row(b's'), encoding::encode(&row));
+        batch.put(log.row(b's'), encoding::encode(&row));
         self.0.write(batch)?;
         *shard = row;
         Ok(freed)
@@ -416,7 +467,7 @@ fn after_all(mut prefix: Vec<u8>) -> Vec<u8> {
 }
 
 fn stripe_of(row: &[u8]) -> Result<u32, IndexError> {
-    let stripe = row.get(26..30).and_then(|bytes| bytes.try_into().ok());
+    let stripe = row.get(STRIPE).and_then(|bytes| bytes.try_into().ok());
     let stripe = stripe.ok_or_else(|| IndexError("a row has a malformed key".to_owned()))?;
     Ok(u32::from_be_bytes(stripe))
 }

@@ -8,7 +8,7 @@ use enfilade_placement::{BlobId, Epoch};
 use tokio::sync::oneshot;
 
 use super::commit::{Done, Order, Work};
-use super::rows::{BlobRow, ShardKey};
+use super::rows::{BlobRow, LogId, ShardKey};
 use super::{Engine, EngineError};
 use crate::api::Owner;
 use crate::api::append::{AppendAck, FragmentHeader};
@@ -231,8 +231,12 @@ impl Engine {
         after: Option<BlobId>,
         limit: usize,
     ) -> Result<(Vec<InventoryBlob>, bool), EngineError> {
-        self.blocking(move |engine| engine.inventory_now(key, after, limit))
-            .await
+        self.blocking(move |engine| {
+            engine
+                .while_compacted(key, |log| engine.inventory_now(log, after, limit))
+                .unwrap_or_else(|| Ok((Vec::new(), false)))
+        })
+        .await
     }
 
     async fn blocking<T: Send + 'static>(
@@ -248,18 +252,18 @@ impl Engine {
 
     fn inventory_now(
         &self,
-        key: ShardKey,
+        log: LogId,
         after: Option<BlobId>,
         limit: usize,
     ) -> Result<(Vec<InventoryBlob>, bool), EngineError> {
         let rows = self.rows();
-        let mut found = self.told(rows.blobs(key, after, limit + 1))?;
+        let mut found = self.told(rows.blobs(log, after, limit + 1))?;
         let more = found.len() > limit;
         found.truncate(limit);
         let mut blobs = Vec::with_capacity(found.len());
         for (blob, row) in found {
-            let stripes = self.stripes_now(key, blob)?;
-            let bad = self.told(rows.bad(key, blob, (0, u32::MAX)))?;
+            let stripes = self.stripes_in(log, blob)?;
+            let bad = self.told(rows.bad(log, blob, (0, u32::MAX)))?;
             blobs.push(InventoryBlob {
                 blob,
                 owner: row.owner,
@@ -285,8 +289,13 @@ impl Engine {
     }
 
     fn stripes_now(&self, key: ShardKey, blob: BlobId) -> Result<Vec<(u32, u32)>, EngineError> {
+        self.while_compacted(key, |log| self.stripes_in(log, blob))
+            .unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    fn stripes_in(&self, log: LogId, blob: BlobId) -> Result<Vec<(u32, u32)>, EngineError> {
         let mut stripes: Vec<(u32, u32)> = Vec::new();
-        for (first, run) in self.told(self.rows().runs(key, blob, (0, u32::MAX)))? {
+        for (first, run) in self.told(self.rows().runs(log, blob, (0, u32::MAX)))? {
             let last = first + (run.count() - 1);
             match stripes.last_mut() {
                 Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
@@ -310,7 +319,9 @@ impl Engine {
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         self.blocking(move |engine| {
             let now = engine.clock_ms();
-            let blobs = engine.told(engine.rows().blobs(key, after, WALK_BLOBS))?;
+            let walk = |log| engine.told(engine.rows().blobs(log, after, WALK_BLOBS));
+            let blobs = engine.while_compacted(key, walk);
+            let blobs = blobs.unwrap_or_else(|| Ok(Vec::new()))?;
             let next = blobs
                 .last()
                 .filter(|_| blobs.len() == WALK_BLOBS)

@@ -10,7 +10,7 @@ use crate::drive::{DriveError, DriveFile};
 use crate::engine::commit::{Done, Work};
 use crate::engine::log::{Log, read_record, write_record};
 use crate::engine::record::{Body, Record, Run};
-use crate::engine::rows::{Freed, Placed, ShardKey};
+use crate::engine::rows::{Freed, LogId, Placed, ShardKey};
 use crate::engine::{Engine, EngineError, Shard};
 
 /// A log that the group writes to.
@@ -38,7 +38,7 @@ impl OpenLog {
     /// What an order needs in this log, or why it is refused.
     pub(super) fn need(&self, key: ShardKey, work: &mut Work) -> Result<Need, EngineError> {
         let log = &self.log;
-        let rows = self.engine.rows();
+        let (rows, id) = (self.engine.rows(), self.id(key));
         match work {
             Work::Append {
                 epoch,
@@ -65,7 +65,7 @@ impl OpenLog {
                 Ok(Need::Record(body, *epoch))
             }
             Work::Delete { blob, runs } => {
-                let there = self.engine.told(rows.blob(key, *blob))?.is_some();
+                let there = self.engine.told(rows.blob(id, *blob))?.is_some();
                 match there {
                     true => Ok(Need::Record(
                         Body::Delete {
@@ -77,12 +77,15 @@ impl OpenLog {
                     false => Ok(Need::Nothing(self.done())),
                 }
             }
-            Work::Bad { blob, found } => {
+            Work::Bad {
+                incarnation,
+                blob,
+                found,
+            } => {
                 let mut there = Vec::new();
-                for (stripe, payload) in found.iter() {
-                    let runs = self
-                        .engine
-                        .told(rows.runs(key, *blob, (*stripe, *stripe)))?;
+                let same = *incarnation == id.incarnation;
+                for (stripe, payload) in found.iter().filter(|_| same) {
+                    let runs = self.engine.told(rows.runs(id, *blob, (*stripe, *stripe)))?;
                     let at = runs
                         .first()
                         .and_then(|(first, run)| run.fragment(stripe - first));
@@ -109,6 +112,10 @@ impl OpenLog {
         }
     }
 
+    fn id(&self, key: ShardKey) -> LogId {
+        key.log(self.log.row.incarnation)
+    }
+
     fn done(&self) -> Done {
         Done {
             epoch: self.log.epoch,
@@ -125,18 +132,16 @@ impl OpenLog {
         (blob, first_stripe): (BlobId, u32),
         fragments: &[FragmentHeader],
     ) -> Result<bool, EngineError> {
-        let rows = self.engine.rows();
+        let (rows, id) = (self.engine.rows(), self.id(key));
         let count = u32::try_from(fragments.len()).unwrap_or(u32::MAX);
         let last = first_stripe.saturating_add(count.saturating_sub(1));
         let runs = self
             .engine
-            .told(rows.runs(key, blob, (first_stripe, last)))?;
+            .told(rows.runs(id, blob, (first_stripe, last)))?;
         if runs.is_empty() {
             return Ok(false);
         }
-        let bad = self
-            .engine
-            .told(rows.bad(key, blob, (first_stripe, last)))?;
+        let bad = self.engine.told(rows.bad(id, blob, (first_stripe, last)))?;
         let mut same = 0;
         for (start, run) in runs {
             let read = read_record(self.file.as_ref(), run.record, self.log.row.incarnation);

@@ -10,6 +10,7 @@ use crate::drive::{Drive, Open};
 use crate::engine::index::MemoryIndex;
 use crate::engine::log::write_record;
 use crate::engine::record::{Body, Record};
+use crate::engine::rows::ShardKey;
 use crate::erasure::checksum::{FragmentSeed, fragment_checksums};
 
 const INCARNATION: u64 = 77;
@@ -64,8 +65,10 @@ fn opened(drive: &MemoryDrive) -> (Log, Report, Vec<u32>) {
     let index = MemoryIndex::default();
     let rows = Rows(&index);
     let file = drive.open("log", Open::Existing).unwrap();
-    let (log, report) = recover(&rows, file.as_ref(), key(), INCARNATION, 0).unwrap();
-    let runs = rows.runs(key(), BlobId::new(6), (0, u32::MAX)).unwrap();
+    let (log, report) = recover(&rows, file.as_ref(), key().log(INCARNATION), 0).unwrap();
+    let runs = rows
+        .runs(key().log(INCARNATION), BlobId::new(6), (0, u32::MAX))
+        .unwrap();
     (
         log,
         report,
@@ -148,21 +151,26 @@ fn what_the_index_holds_is_proven_to_be_synced() {
     let index = MemoryIndex::default();
     let rows = Rows(&index);
     let file = drive.open("log", Open::Existing).unwrap();
-    recover(&rows, file.as_ref(), key(), INCARNATION, 0).unwrap();
+    recover(&rows, file.as_ref(), key().log(INCARNATION), 0).unwrap();
     // The last record rots: without the index it would pass for a torn tail.
     assert!(drive.rot("log", places[3] + 30));
-    let (log, report) = recover(&rows, file.as_ref(), key(), INCARNATION, 0).unwrap();
+    let (log, report) = recover(&rows, file.as_ref(), key().log(INCARNATION), 0).unwrap();
     assert_eq!((log.tail, report), (places[4], Report::default()));
     assert_eq!(drive.content("log").unwrap().len() as u64, places[4]);
     // A file that lost its end does not take what was acked out of the index.
     file.set_len(places[2]).unwrap();
-    let (log, report) = recover(&rows, file.as_ref(), key(), INCARNATION, 0).unwrap();
+    let (log, report) = recover(&rows, file.as_ref(), key().log(INCARNATION), 0).unwrap();
     assert_eq!((log.tail, report.damaged), (places[4], 1));
-    assert_eq!(rows.runs(key(), BlobId::new(6), (0, 9)).unwrap().len(), 4);
+    assert_eq!(
+        rows.runs(key().log(INCARNATION), BlobId::new(6), (0, 9))
+            .unwrap()
+            .len(),
+        4
+    );
 }
 
 #[test]
-fn rows_of_another_life_of_the_log_are_dropped() {
+fn rows_of_another_life_of_the_log_say_nothing_about_this_one() {
     let drive = MemoryDrive::default();
     written(&drive, 2);
     let index = MemoryIndex::default();
@@ -172,8 +180,10 @@ fn rows_of_another_life_of_the_log_are_dropped() {
         position: 1 << 20,
         ..ShardRow::default()
     };
-    rows.put_shard(key(), &row).unwrap();
+    rows.put_shard(key().log(1), &row).unwrap();
     let file = drive.open("log", Open::Existing).unwrap();
-    let (log, report) = recover(&rows, file.as_ref(), key(), INCARNATION, 0).unwrap();
+    let (log, report) = recover(&rows, file.as_ref(), key().log(INCARNATION), 0).unwrap();
     assert_eq!((report.records, log.row.incarnation), (2, INCARNATION));
+    rows.clear_log(key().log(1)).unwrap();
+    assert_eq!(rows.logs().unwrap(), [key().log(INCARNATION)]);
 }

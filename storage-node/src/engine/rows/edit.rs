@@ -3,7 +3,7 @@
 use enfilade_cluster::api::encoding;
 use enfilade_placement::BlobId;
 
-use super::{BlobRow, Freed, Rows, RunRow, ShardKey};
+use super::{BlobRow, Freed, LogId, Rows, RunRow};
 use crate::api::Owner;
 use crate::engine::index::{Batch, IndexError};
 use crate::engine::record::Run;
@@ -11,19 +11,22 @@ use crate::engine::record::Run;
 /// One batch in the making.
 pub(super) struct Edit<'a> {
     rows: &'a Rows<'a>,
-    key: ShardKey,
+    log: LogId,
     pub(super) batch: Batch,
     /// Ranges of the log that are no longer needed.
     pub(super) freed: Vec<Freed>,
+    /// Bytes of headers that are no longer needed.
+    pub(super) waste: u64,
 }
 
 impl<'a> Edit<'a> {
-    pub(super) fn new(rows: &'a Rows<'a>, key: ShardKey) -> Self {
+    pub(super) fn new(rows: &'a Rows<'a>, log: LogId) -> Self {
         Self {
             rows,
-            key,
+            log,
             batch: Batch::default(),
             freed: Vec::new(),
+            waste: 0,
         }
     }
 
@@ -36,7 +39,7 @@ impl<'a> Edit<'a> {
     ) -> Result<(), IndexError> {
         let last = first.saturating_add(run.count().saturating_sub(1));
         self.remove(blob, &[(first, last)])?;
-        let key = self.key.stripe_row(b'r', blob, first);
+        let key = self.log.stripe_row(b'r', blob, first);
         self.batch.put(key, encoding::encode(run));
         Ok(())
     }
@@ -47,7 +50,7 @@ impl<'a> Edit<'a> {
             return Ok(());
         };
         let last = gone.iter().map(|(_, last)| *last).max().unwrap_or(first);
-        let old = self.rows.runs(self.key, blob, (first, last))?;
+        let old = self.rows.runs(self.log, blob, (first, last))?;
         let mut left = old.clone();
         for run in gone {
             let (kept, freed): (Vec<_>, Vec<_>) = left
@@ -56,16 +59,19 @@ impl<'a> Edit<'a> {
                 .unzip();
             left = kept.into_iter().flatten().collect();
             self.freed.extend(freed.into_iter().flatten());
-            for stripe in self.rows.bad(self.key, blob, *run)? {
-                self.batch.delete(self.key.stripe_row(b'b', blob, stripe));
+            for stripe in self.rows.bad(self.log, blob, *run)? {
+                self.batch.delete(self.log.stripe_row(b'b', blob, stripe));
             }
         }
+        let had: u64 = old.iter().map(|(_, row)| u64::from(row.header_len)).sum();
+        let has: u64 = left.iter().map(|(_, row)| u64::from(row.header_len)).sum();
+        self.waste += had - has;
         for (start, _) in old {
-            self.batch.delete(self.key.stripe_row(b'r', blob, start));
+            self.batch.delete(self.log.stripe_row(b'r', blob, start));
         }
         for (start, row) in left {
             self.batch.put(
-                self.key.stripe_row(b'r', blob, start),
+                self.log.stripe_row(b'r', blob, start),
                 encoding::encode(&row),
             );
         }
@@ -74,11 +80,11 @@ impl<'a> Edit<'a> {
 
     /// Enters the fragments that are here, of these stripes, as corrupt.
     pub(super) fn spoil(&mut self, blob: BlobId, (first, last): Run) -> Result<(), IndexError> {
-        for (start, run) in self.rows.runs(self.key, blob, (first, last))? {
+        for (start, run) in self.rows.runs(self.log, blob, (first, last))? {
             let end = start.saturating_add(run.count() - 1).min(last);
             for stripe in first.max(start)..=end {
                 self.batch
-                    .put(self.key.stripe_row(b'b', blob, stripe), Vec::new());
+                    .put(self.log.stripe_row(b'b', blob, stripe), Vec::new());
             }
         }
         Ok(())
@@ -92,7 +98,7 @@ impl<'a> Edit<'a> {
         now_ms: u64,
         marks: &[BlobId],
     ) -> Result<(), IndexError> {
-        let old = self.rows.blob(self.key, blob)?;
+        let old = self.rows.blob(self.log, blob)?;
         let mut row = old.clone().unwrap_or(BlobRow {
             seen_ms: now_ms,
             ..BlobRow::default()
@@ -101,7 +107,7 @@ impl<'a> Edit<'a> {
         row.committed |= marks.contains(&blob);
         if old.as_ref() != Some(&row) {
             self.batch
-                .put(self.key.blob_row(b'm', blob), encoding::encode(&row));
+                .put(self.log.blob_row(b'm', blob), encoding::encode(&row));
         }
         Ok(())
     }
@@ -114,7 +120,7 @@ impl<'a> Edit<'a> {
         for blob in marks {
             if let Some(row) = self
                 .rows
-                .blob(self.key, *blob)?
+                .blob(self.log, *blob)?
                 .filter(|row| !row.committed)
             {
                 let row = BlobRow {
@@ -122,7 +128,7 @@ impl<'a> Edit<'a> {
                     ..row
                 };
                 self.batch
-                    .put(self.key.blob_row(b'm', *blob), encoding::encode(&row));
+                    .put(self.log.blob_row(b'm', *blob), encoding::encode(&row));
             }
         }
         Ok(())
@@ -146,7 +152,11 @@ pub(super) fn cut(
     let to = u32::try_from(to).unwrap_or(count);
     let freed = run.part(from, to - from);
     let before = run.part(0, from).map(|part| (start, part));
-    let after = run.part(to, count - to).map(|part| (start + to, part));
+    let mut after = run.part(to, count - to).map(|part| (start + to, part));
+    if let (Some(_), Some((_, after))) = (&before, &mut after) {
+        // The header goes with the first part.
+        after.header_len = 0;
+    }
     let freed = freed.map(|gone| Freed {
         offset: gone.payload,
         len: gone.bytes(),
