@@ -82,18 +82,10 @@ impl OpenLog {
                 blob,
                 found,
             } => {
-                let mut there = Vec::new();
-                let same = *incarnation == id.incarnation;
-                for (stripe, payload) in found.iter().filter(|_| same) {
-                    let runs = self.engine.told(rows.runs(id, *blob, (*stripe, *stripe)))?;
-                    let at = runs
-                        .first()
-                        .and_then(|(first, run)| run.fragment(stripe - first));
-                    if at.is_some_and(|(at, _)| at == *payload) {
-                        there.push((*stripe, *payload));
-                    }
+                match *incarnation == id.incarnation {
+                    true => self.retain_present(id, *blob, found)?,
+                    false => found.clear(),
                 }
-                *found = there;
                 if found.is_empty() {
                     return Ok(Need::Nothing(self.done()));
                 }
@@ -110,6 +102,28 @@ impl OpenLog {
             )),
             Work::Drop | Work::Barrier => Ok(Need::Nothing(self.done())),
         }
+    }
+
+    /// Keeps those of the fragments that are still where they were read.
+    fn retain_present(
+        &self,
+        id: LogId,
+        blob: BlobId,
+        found: &mut Vec<(u32, u64)>,
+    ) -> Result<(), EngineError> {
+        let mut there = Vec::new();
+        for (stripe, payload) in found.drain(..) {
+            let runs = self.engine.rows().runs(id, blob, (stripe, stripe));
+            let runs = self.engine.told(runs)?;
+            let at = runs
+                .first()
+                .and_then(|(first, run)| run.fragment(stripe - first));
+            if at.is_some_and(|(at, _)| at == payload) {
+                there.push((stripe, payload));
+            }
+        }
+        *found = there;
+        Ok(())
     }
 
     fn id(&self, key: ShardKey) -> LogId {
