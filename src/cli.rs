@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Shows volumes.
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Measures what this machine does.
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 /// Flags of `up`.
@@ -179,6 +182,32 @@ pub(crate) struct EnclosureStopArgs {
 pub(crate) enum VolumeCommand {
     /// Lists all volumes.
     List(AdminArgs),
+}
+
+/// Measures what this machine does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// The erasure codec, with every kernel that this CPU runs.
+    Codec(BenchCodecArgs),
+}
+
+/// Flags of `bench codec`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchCodecArgs {
+    /// Erasure codes to measure, data and parity fragments [default: 4+2 8+3 10+4 20+4].
+    #[arg(long, value_name = "K+M", num_args = 1..)]
+    pub(crate) profile: Vec<Profile>,
+    /// Bytes of a fragment.
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536,
+          value_parser = clap::value_parser!(u32).range(1..=16 << 20))]
+    pub(crate) unit: u32,
+    /// Turns of each kernel, of which the median is given.
+    #[arg(long, value_name = "N", default_value_t = 15,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Where admin commands ask, and how they answer.

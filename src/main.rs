@@ -1,7 +1,9 @@
 //! Enfilade: a distributed, erasure-coded object store for DPU-JBOFs. One binary for every role.
 
 mod admin;
+mod bench;
 mod cli;
+mod codec;
 mod credentials;
 mod files;
 mod os;
@@ -35,6 +37,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     telemetry::init()?;
+    match command {
+        Command::Bench(command) => return bench::run(command),
+        Command::Up(_) | Command::Node(_) => codec::choose_kernel()?,
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -54,5 +61,6 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Status(args) => admin::commands::status(&args).await,
         Command::Enclosure(command) => admin::commands::enclosure(&command).await,
         Command::Volume(command) => admin::commands::volume(&command).await,
+        Command::Bench(command) => bench::run(command),
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -97,6 +98,25 @@ pub(crate) fn file_system_size(folder: &Path) -> io::Result<u64> {
     Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
+/// CPU time that the calling thread has used.
+///
+/// # Errors
+/// Never on a system that has the clock; Linux has.
+#[expect(unsafe_code, reason = "std offers no clock of a thread")]
+pub(crate) fn thread_cpu_time() -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a live, writable timespec; the call keeps nothing of it.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let nanoseconds = u32::try_from(time.tv_nsec).map_err(io::Error::other)?;
+    let seconds = u64::try_from(time.tv_sec).map_err(io::Error::other)?;
+    Ok(Duration::new(seconds, nanoseconds))
+}
+
 /// When a process began, in clock ticks since the machine did: with its id it names one process
 /// for as long as the machine runs, while ids alone are used again. None when there is none, or it
 /// has ended and only waits to be reaped.
@@ -125,6 +145,13 @@ mod tests {
             .expect("there is a `true`");
         child.wait().expect("it ends");
         assert_eq!(process_start(child.id()), None);
+    }
+
+    #[test]
+    fn the_time_of_a_thread_goes_on_when_it_works() {
+        let begin = thread_cpu_time().expect("there is a clock");
+        while thread_cpu_time().expect("there is a clock") == begin {}
+        assert!(thread_cpu_time().expect("there is a clock") > begin);
     }
 
     #[test]

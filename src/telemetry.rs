@@ -55,5 +55,6 @@ pub(crate) fn register(registry: &Registry) -> Result<()> {
     let metrics = ProcessMetrics::new().context("metrics of the process")?;
     registry
         .register(Box::new(metrics))
-        .context("metrics of the process")
+        .context("metrics of the process")?;
+    enfilade_storage_node::metrics::register_codec(registry).context("metrics of the codec")
 }

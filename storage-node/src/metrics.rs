@@ -5,6 +5,8 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+use crate::erasure::Kernel;
+
 /// Counters of all drives and nodes of a process.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -140,6 +142,20 @@ impl Metrics {
     }
 }
 
+/// Enters the kernel of the erasure codec, which the process has chosen by then.
+///
+/// # Errors
+/// When it is there already.
+pub fn register_codec(registry: &Registry) -> Result<(), prometheus::Error> {
+    let options = Opts::new(
+        "enfilade_codec_info",
+        "1 for the kernel that the erasure codec of the process uses",
+    );
+    let info = IntGaugeVec::new(options, &["kernel"])?;
+    info.with_label_values(&[Kernel::in_use().name()]).set(1);
+    registry.register(Box::new(info))
+}
+
 /// A number of bytes as a gauge holds it.
 pub(crate) fn gauge(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
@@ -155,5 +171,17 @@ mod tests {
         let metrics = Metrics::default();
         metrics.register(&registry).unwrap();
         assert!(metrics.register(&registry).is_err());
+    }
+
+    #[test]
+    fn the_kernel_in_use_is_a_label() {
+        let registry = Registry::new();
+        register_codec(&registry).unwrap();
+        let families = registry.gather();
+        let metric = &families[0].get_metric()[0];
+        assert_eq!(families[0].name(), "enfilade_codec_info");
+        assert_eq!(metric.get_label()[0].value(), Kernel::in_use().name());
+        assert_eq!(metric.get_gauge().value(), 1.0);
+        assert!(register_codec(&registry).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Why the codec refuses.
 
-use super::{FRAGMENT_ALIGNMENT, FRAGMENTS_MAX};
+use super::FRAGMENTS_MAX;
 
 /// Errors of [`Codec`](super::Codec). Only [`ErasureError::TooFewFragments`] depends on the state
 /// of the cluster: the caller fetches more fragments, or reports the stripe as lost. All others
@@ -16,8 +16,11 @@ pub enum ErasureError {
         /// Fragments given.
         present: usize,
     },
-    /// No code exists for this profile.
-    #[error("unsupported profile {k}+{m}: both at least 1, at most {FRAGMENTS_MAX} together")]
+    /// No code of ours exists for this profile.
+    #[error(
+        "unsupported profile {k}+{m}: both at least 1, at most {FRAGMENTS_MAX} together when the \
+         smaller is rounded up to a power of two"
+    )]
     UnsupportedProfile {
         /// Data fragments asked for.
         k: usize,
@@ -32,14 +35,9 @@ pub enum ErasureError {
         /// Fragments given.
         actual: usize,
     },
-    /// The length of a fragment is zero or not a multiple of 128 bytes.
-    #[error(
-        "a fragment of {actual} bytes is not a positive multiple of {FRAGMENT_ALIGNMENT} bytes"
-    )]
-    InvalidLength {
-        /// Bytes of the fragment.
-        actual: usize,
-    },
+    /// The fragments hold no bytes.
+    #[error("fragments of no bytes")]
+    Empty,
     /// The fragments of one stripe differ in length.
     #[error("fragments of {expected} and of {actual} bytes in one stripe")]
     LengthMismatch {
@@ -68,7 +66,13 @@ pub enum ErasureError {
         /// The index given.
         index: usize,
     },
-    /// The encoder refused arguments that had passed every check: a bug, not bad input.
+    /// Parity was to be updated, and a data fragment is named.
+    #[error("fragment {index} is not parity")]
+    NotParity {
+        /// The index given.
+        index: usize,
+    },
+    /// The encoder from which the generator is read refused valid fragments: a bug, not bad input.
     #[error("the encoder refused valid fragments")]
     Encoder {
         /// What the encoder said.

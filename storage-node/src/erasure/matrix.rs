@@ -1,4 +1,4 @@
-//! Matrices over GF(2^16): the generator of the code, and its inverse for one erasure pattern.
+//! Matrices over GF(2^8): the generator of the code, and its inverse for one erasure pattern.
 
 use reed_solomon_simd::ReedSolomonEncoder;
 
@@ -10,7 +10,7 @@ use super::kernel::CHUNK_BYTES;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Matrix {
     columns: usize,
-    cells: Vec<u16>,
+    cells: Vec<u8>,
 }
 
 impl Matrix {
@@ -22,12 +22,16 @@ impl Matrix {
     }
 
     /// A matrix of one column, to multiply a single fragment.
-    pub(super) fn column(cells: Vec<u16>) -> Self {
+    pub(super) fn column(cells: Vec<u8>) -> Self {
         Self { columns: 1, cells }
     }
 
     /// The `m` rows of `k` coefficients that make parity of data, read out of the crate by encoding
     /// the unit vectors: fragment `j` has the element 1, all others 0.
+    ///
+    /// # Errors
+    /// [`ErasureError::UnsupportedProfile`] when the crate has no code, or one with factors outside
+    /// of the subfield that the kernels multiply in.
     pub(super) fn generator(k: usize, m: usize) -> Result<Self, ErasureError> {
         let refused = |source| ErasureError::Encoder { source };
         let mut encoder = ReedSolomonEncoder::new(k, m, CHUNK_BYTES).map_err(refused)?;
@@ -40,8 +44,10 @@ impl Matrix {
             }
             let parity = encoder.encode().map_err(refused)?;
             for (row, fragment) in parity.recovery_iter().enumerate() {
-                let element = [fragment[0], fragment[CHUNK_BYTES / 2]];
-                generator.cells[row * k + column] = u16::from_le_bytes(element);
+                if fragment[CHUNK_BYTES / 2] != 0 {
+                    return Err(ErasureError::UnsupportedProfile { k, m });
+                }
+                generator.cells[row * k + column] = fragment[0];
             }
         }
         Ok(generator)
@@ -55,11 +61,11 @@ impl Matrix {
         self.columns
     }
 
-    pub(super) fn row(&self, row: usize) -> &[u16] {
+    pub(super) fn row(&self, row: usize) -> &[u8] {
         &self.cells[row * self.columns..(row + 1) * self.columns]
     }
 
-    fn row_mut(&mut self, row: usize) -> &mut [u16] {
+    fn row_mut(&mut self, row: usize) -> &mut [u8] {
         &mut self.cells[row * self.columns..(row + 1) * self.columns]
     }
 
@@ -103,7 +109,7 @@ impl Matrix {
                 *cell = generator
                     .get(survivor)
                     .copied()
-                    .unwrap_or(u16::from(survivor == index));
+                    .unwrap_or(u8::from(survivor == index));
             }
         }
         equations.eliminate(lost.len());
@@ -146,7 +152,7 @@ impl Matrix {
 }
 
 /// `target += factor * source`, element by element.
-fn add_multiple(target: &mut [u16], source: &[u16], factor: u16) {
+fn add_multiple(target: &mut [u8], source: &[u8], factor: u8) {
     for (cell, &value) in target.iter_mut().zip(source) {
         *cell ^= field::multiply(value, factor);
     }

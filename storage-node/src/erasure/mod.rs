@@ -13,17 +13,24 @@
 //! Parity on drives is these bytes for ever. A golden test pins the generator, so that an upgrade
 //! of the crate that changes the code fails before it is shipped.
 //!
-//! # The two directions
+//! # Matrices
 //!
-//! [`Codec::encode`] feeds the crate's encoder columns of 4 KiB, because the encoder walks its work
-//! area several times and that area must stay in the cache: two to four times faster than whole
-//! fragments of 1 MiB. Columns may be cut at any multiple of 64 bytes without changing the code.
+//! The code is linear, so its generator matrix is read out of the crate once, by encoding unit
+//! vectors. Encoding multiplies data by it. Decoding inverts it for the erasure pattern by Gauss
+//! elimination, keeps the rows that are wanted in a bounded cache, and multiplies the fragments
+//! that are there by them; this restores parity in the same pass as data. The crate encodes at a
+//! third of that speed or less, and its decoder transforms 65,536 points (about 270 us) before the
+//! first byte: it defines the code and checks it in tests, and is not called for bytes.
 //!
-//! [`Codec::reconstruct`] never calls the crate's decoder, which transforms 65,536 points (about
-//! 270 us) before the first byte. The code is linear, so its generator matrix is read out once by
-//! encoding unit vectors, inverted for each erasure pattern by Gauss elimination and kept in a
-//! bounded cache, and the fragments are multiplied by the rows that are wanted. This also restores
-//! parity fragments, in the same pass as data.
+//! All coefficients lie in a subfield of 256 elements; what that is worth stands in `field`.
+//!
+//! # Lengths
+//!
+//! A fragment may have any length but zero; all of one call have the same. If it is no multiple of
+//! 64 bytes, the fragments count as padded with zeros to the next one. What parity would have past
+//! the same length is then zero too, so that it is not stored and not needed: parity of `n` bytes is
+//! the first `n` bytes of the parity of the padded fragments, and the same holds for all that is
+//! restored. A range of columns may be coded on its own when it begins at a multiple of 64 bytes.
 //!
 //! # Shortened stripes
 //!
@@ -35,41 +42,45 @@
 //!
 //! [`checksum`] computes and compares the CRC32C of every 4 KiB block of a fragment (PROTOCOLS 18).
 //!
-//! Architecture invariant: everything that knows how bytes are multiplied is in `kernel` (decoding)
-//! and `encode`; a faster kernel replaces them behind [`Codec`], with the same bytes.
+//! # Kernels
+//!
+//! The multiplication is done by one of several [`Kernel`]s, which take instructions of different
+//! CPUs and give the same bytes. The process uses the fastest that its CPU runs, unless another is
+//! chosen at the start.
+//!
+//! Architecture invariant: everything that knows how bytes are multiplied is behind `kernel`; what
+//! is unsafe is in `simd`, and nowhere else.
 
+mod cache;
 pub mod checksum;
 mod decode;
-mod encode;
 mod error;
 mod field;
 mod kernel;
 mod matrix;
+mod portable;
 mod shortened;
+mod simd;
 #[cfg(test)]
 mod tests;
 
 pub use self::error::ErasureError;
+pub use self::kernel::{Kernel, KernelError};
 
 use std::fmt;
 use std::sync::Arc;
 
-use self::decode::DecodeCache;
-use self::encode::EncoderPool;
-use self::kernel::Kernel;
+use self::cache::PatternCache;
+use self::kernel::{Mode, Product};
 use self::matrix::Matrix;
-
-/// Every fragment's length is a positive multiple of this many bytes: two of the code's 64-byte
-/// chunks, which is what the widest kernel takes in one step. Shorter payloads are zero padded.
-pub const FRAGMENT_ALIGNMENT: usize = 128;
 
 /// The most fragments of one stripe, `k + m`: a member index is one byte.
 pub const FRAGMENTS_MAX: usize = 256;
 
 /// Encoder and decoder of one profile `k + m`.
 ///
-/// A clone is a pointer to the same codec: it shares the generator, the pool of encoders and the
-/// cache of decode matrices. Fragment indices are member indices: data `0..k`, parity `k..k + m`.
+/// A clone is a pointer to the same codec: it shares the generator and the cache of matrices. No
+/// call copies fragments, and none allocates unless its erasure pattern is new. Fragment indices are member indices: data `0..k`, parity `k..k + m`.
 /// Arguments are checked before any output is written. An error leaves every output as it was.
 #[derive(Clone)]
 pub struct Codec {
@@ -82,30 +93,46 @@ struct Inner {
     /// `m` rows of `k` coefficients: parity is this matrix times data.
     generator: Matrix,
     kernel: Kernel,
-    encoders: EncoderPool,
-    decoders: DecodeCache,
+    encoder: Product,
+    cache: PatternCache,
 }
 
 impl Codec {
-    /// Prepares the code of a profile with `k` data and `m` parity fragments. Costs `k` encodes of
-    /// 64 bytes, and in the first call of a process the crate's tables (8 MiB).
+    /// Prepares the code of a profile with `k` data and `m` parity fragments, for the kernel of this
+    /// process. Costs `k` encodes of 64 bytes, and in the first call of a process the crate's tables
+    /// (8 MiB).
     ///
     /// # Errors
     ///
-    /// [`ErasureError::UnsupportedProfile`] when `k` or `m` is zero or their sum passes
-    /// [`FRAGMENTS_MAX`].
+    /// [`ErasureError::UnsupportedProfile`] when `k` or `m` is zero, or their sum passes
+    /// [`FRAGMENTS_MAX`] once the smaller of them is rounded up to a power of two: all profiles to
+    /// 100+16 and more are below.
     pub fn new(k: usize, m: usize) -> Result<Self, ErasureError> {
+        Self::with_kernel(k, m, Kernel::in_use())
+    }
+
+    /// As [`Codec::new`], with a kernel that need not be that of the process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Codec::new`].
+    ///
+    /// # Panics
+    ///
+    /// The codec panics when the CPU does not run the kernel ([`Kernel::runs_here`]).
+    pub fn with_kernel(k: usize, m: usize, kernel: Kernel) -> Result<Self, ErasureError> {
         let total = k.saturating_add(m);
         if k == 0 || m == 0 || total > FRAGMENTS_MAX {
             return Err(ErasureError::UnsupportedProfile { k, m });
         }
+        let generator = Matrix::generator(k, m)?;
         let inner = Inner {
             k,
             m,
-            generator: Matrix::generator(k, m)?,
-            kernel: Kernel::new(),
-            encoders: EncoderPool::new(k, m),
-            decoders: DecodeCache::new(k, m),
+            kernel,
+            encoder: Product::new(kernel, &generator),
+            generator,
+            cache: PatternCache::new(k, m),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -135,17 +162,35 @@ impl Codec {
     /// # Errors
     ///
     /// [`ErasureError::FragmentCount`] unless there are `k` data and `m` parity slices,
-    /// [`ErasureError::InvalidLength`] or [`ErasureError::LengthMismatch`] unless all of them have
-    /// one length that is a positive multiple of [`FRAGMENT_ALIGNMENT`].
+    /// [`ErasureError::Empty`] or [`ErasureError::LengthMismatch`] unless all of them have one
+    /// length that is not zero.
     pub fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), ErasureError> {
         check_count(self.inner.k, data.len())?;
         check_count(self.inner.m, parity.len())?;
         let lengths = data.iter().map(|fragment| fragment.len());
         check_lengths(lengths.chain(parity.iter().map(|fragment| fragment.len())))?;
-        self.inner.encoders.encode(data, parity)
+        self.inner.encoder.apply(data, parity, Mode::Set);
+        Ok(())
     }
 
-    /// Restores any fragments, data or parity, from any `k` fragments of the same stripe.
+    /// Changes parity fragments, any of them, by what a change of the data fragment at `index` does
+    /// to them. `delta` is the XOR of the fragment's bytes before and after.
+    ///
+    /// # Errors
+    ///
+    /// [`ErasureError::IndexOutOfRange`] unless `index` is that of a data fragment and the others
+    /// exist, [`ErasureError::NotParity`] and [`ErasureError::DuplicateIndex`] for the list, and the
+    /// errors of length that [`Codec::encode`] has.
+    pub fn update_parity(
+        &self,
+        index: usize,
+        delta: &[u8],
+        parity: &mut [(usize, &mut [u8])],
+    ) -> Result<(), ErasureError> {
+        decode::update_parity(&self.inner, index, delta, parity)
+    }
+
+    /// Restores any chosen fragments, data or parity, from any `k` fragments of the same stripe.
     ///
     /// Of more than `k` present fragments, those with the lowest indices are used. A wanted
     /// fragment that is present is copied; when only such are wanted, fewer than `k` are enough.
@@ -231,13 +276,13 @@ fn check_count(expected: usize, actual: usize) -> Result<(), ErasureError> {
     }
 }
 
-/// Checks that all lengths are the same positive multiple of [`FRAGMENT_ALIGNMENT`].
+/// Checks that all lengths are the same, and not zero.
 fn check_lengths(mut lengths: impl Iterator<Item = usize>) -> Result<(), ErasureError> {
     let Some(expected) = lengths.next() else {
         return Ok(());
     };
-    if expected == 0 || !expected.is_multiple_of(FRAGMENT_ALIGNMENT) {
-        return Err(ErasureError::InvalidLength { actual: expected });
+    if expected == 0 {
+        return Err(ErasureError::Empty);
     }
     match lengths.find(|&actual| actual != expected) {
         Some(actual) => Err(ErasureError::LengthMismatch { expected, actual }),

@@ -3,10 +3,11 @@
 //! Every fragment is then the data fragment times one coefficient of the generator's column, and no
 //! coefficient of an MDS code is zero, so that any one fragment gives all others.
 
-use super::decode::IndexSet;
+use super::cache::{IndexSet, Pattern, Use};
+use super::decode::no_outputs;
 use super::error::ErasureError;
-use super::matrix::Matrix;
-use super::{Inner, check_below, check_count, check_lengths, field};
+use super::kernel::Mode;
+use super::{Inner, check_below, check_count, check_lengths};
 
 /// Fills `parity` from the one data fragment; see `Codec::encode_shortened`.
 pub(super) fn encode(
@@ -18,10 +19,13 @@ pub(super) fn encode(
     check_below(index, codec.k)?;
     check_count(codec.m, parity.len())?;
     check_lengths(std::iter::once(data.len()).chain(parity.iter().map(|p| p.len())))?;
-    let column = (0..codec.m)
-        .map(|row| codec.generator.row(row)[index])
-        .collect();
-    codec.kernel.apply(&Matrix::column(column), &[data], parity);
+    let pattern = Pattern {
+        method: Use::Column(index),
+        sources: IndexSet::one(index),
+        wanted: (codec.k..codec.k + codec.m).collect(),
+    };
+    let product = codec.cache.product(codec, pattern);
+    product.apply(&[data], parity, Mode::Set);
     Ok(())
 }
 
@@ -34,29 +38,24 @@ pub(super) fn reconstruct(
 ) -> Result<(), ErasureError> {
     check_below(index, codec.k)?;
     codec.check_index(present)?;
-    IndexSet::distinct(codec, wanted.iter().map(|&(index, _)| index))?;
+    let set = IndexSet::distinct(codec, wanted.iter().map(|&(index, _)| index))?;
     check_lengths(std::iter::once(fragment.len()).chain(wanted.iter().map(|(_, w)| w.len())))?;
-    let inverse = field::invert(coefficient(codec, index, present))
-        .ok_or(ErasureError::ImpliedFragment { index: present })?;
-    let (column, mut outputs): (Vec<u16>, Vec<&mut [u8]>) = wanted
-        .iter_mut()
-        .map(|(w, output)| {
-            (
-                field::multiply(coefficient(codec, index, *w), inverse),
-                &mut **output,
-            )
-        })
-        .unzip();
-    codec
-        .kernel
-        .apply(&Matrix::column(column), &[fragment], &mut outputs);
-    Ok(())
-}
-
-/// What the data fragment at `index` is multiplied by to give `fragment`.
-fn coefficient(codec: &Inner, index: usize, fragment: usize) -> u16 {
-    match fragment.checked_sub(codec.k) {
-        Some(row) => codec.generator.row(row)[index],
-        None => u16::from(fragment == index),
+    if present < codec.k && present != index {
+        return Err(ErasureError::ImpliedFragment { index: present });
     }
+    if set.is_empty() {
+        return Ok(());
+    }
+    let mut outputs = no_outputs();
+    for (index, output) in wanted {
+        outputs[set.rank(*index)] = output;
+    }
+    let pattern = Pattern {
+        method: Use::Column(index),
+        sources: IndexSet::one(present),
+        wanted: set,
+    };
+    let product = codec.cache.product(codec, pattern);
+    product.apply(&[fragment], &mut outputs[..set.len()], Mode::Set);
+    Ok(())
 }
