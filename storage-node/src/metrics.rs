@@ -181,7 +181,7 @@ mod tests {
         let metric = &families[0].get_metric()[0];
         assert_eq!(families[0].name(), "enfilade_codec_info");
         assert_eq!(metric.get_label()[0].value(), Kernel::in_use().name());
-        assert_eq!(metric.get_gauge().value(), 1.0);
+        assert_eq!(metric.get_gauge().get_value(), 1.0);
         assert!(register_codec(&registry).is_err());
     }
 }

@@ -16,13 +16,12 @@ use super::{portable, simd};
 /// The elements' grouping in a fragment: 32 low bytes, then 32 high bytes.
 pub(super) const CHUNK_BYTES: usize = 64;
 
-/// When the rows of a matrix do not fit the registers, so many bytes of all fragments together are
-/// worked on before the next: they stay in the first level of cache from one group of rows to the
-/// next.
-const BLOCK_BYTES: usize = 32 * 1024;
+/// So many fragments are read at the same time: prefetchers follow no more than that.
+const COLUMNS_AT_ONCE: usize = 16;
 
-/// A block is at least so much of each fragment, for the prefetcher's sake.
-const BLOCK_LEAST: usize = 1024;
+/// When the rows or the columns of a matrix are taken in groups, so many bytes of each fragment are
+/// worked on before the next, that sources or outputs are still in the cache.
+const BLOCK_BYTES: usize = 32 * 1024;
 
 /// A way to multiply fragments: which instructions it takes. All give the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -222,7 +221,7 @@ impl Product {
     pub(super) fn new(kernel: Kernel, matrix: &Matrix) -> Self {
         let (rows, columns) = (matrix.rows(), matrix.columns());
         let mut factors = Vec::with_capacity(rows * columns);
-        for group in groups(rows, kernel) {
+        for group in groups(rows, kernel.rows_at_once()) {
             for column in 0..columns {
                 factors.extend(group.clone().map(|row| matrix.row(row)[column]));
             }
@@ -257,23 +256,20 @@ impl Product {
             Kernel::Scalar => 0,
             _ => length - length % step,
         };
-        let block = if self.rows <= self.kernel.rows_at_once() {
-            whole
-        } else {
-            let each = BLOCK_BYTES / (self.rows + self.columns);
-            each.max(BLOCK_LEAST).next_multiple_of(step)
-        };
         let mut start = 0;
         while start < whole {
-            let span = start..whole.min(start + block);
-            for rows in groups(self.rows, self.kernel) {
+            let span = start..whole.min(start + BLOCK_BYTES);
+            for rows in groups(self.rows, self.kernel.rows_at_once()) {
                 let outputs = &mut outputs[rows.clone()];
-                self.multiply(rows, sources, outputs, span.clone(), mode);
+                for columns in groups(self.columns, COLUMNS_AT_ONCE) {
+                    let mode = if columns.start == 0 { mode } else { Mode::Add };
+                    self.multiply(rows.clone(), columns, sources, outputs, span.clone(), mode);
+                }
             }
             start = span.end;
         }
         if whole < length {
-            for rows in groups(self.rows, self.kernel) {
+            for rows in groups(self.rows, self.kernel.rows_at_once()) {
                 let factors = &self.factors[self.cells(&rows)];
                 let outputs = &mut outputs[rows];
                 portable::multiply(factors, sources, outputs, whole..length, mode);
@@ -289,14 +285,16 @@ impl Product {
     fn multiply(
         &self,
         rows: Range<usize>,
+        columns: Range<usize>,
         sources: &[&[u8]],
         outputs: &mut [&mut [u8]],
         span: Range<usize>,
         mode: Mode,
     ) {
-        let cells = self.cells(&rows);
+        let start = rows.start * self.columns;
+        let cells = start + columns.start * rows.len()..start + columns.end * rows.len();
         let work = simd::Work {
-            sources,
+            sources: &sources[columns],
             span,
             mode,
         };
@@ -308,10 +306,9 @@ impl Product {
     }
 }
 
-/// The rows of a matrix in groups of about the same size.
-fn groups(rows: usize, kernel: Kernel) -> impl Iterator<Item = Range<usize>> {
-    let size = rows.div_ceil(rows.div_ceil(kernel.rows_at_once()).max(1));
-    (0..rows)
-        .step_by(size.max(1))
-        .map(move |start| start..rows.min(start + size))
+/// What there is `count` of, in groups of about the same size, of `most` at most.
+fn groups(count: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = count.div_ceil(count.div_ceil(most).max(1)).max(1);
+    let starts = (0..count).step_by(size);
+    starts.map(move |start| start..count.min(start + size))
 }
