@@ -189,9 +189,18 @@ fn run(mut queue: mpsc::Receiver<Order>, env: &Env, busy: &AtomicU64) {
         busy.store(begun + 1, Ordering::Relaxed);
         match alone {
             true => orders.into_iter().for_each(run_alone),
-            false => Group::default().run(orders, env, &mut pace),
+            false => commit(orders, env, &mut pace),
         }
         busy.store(0, Ordering::Relaxed);
+    }
+}
+
+fn commit(orders: Vec<Order>, env: &Env, pace: &mut Pace) {
+    let again = Group::default().run(orders, env, pace);
+    if !again.is_empty() {
+        for order in Group::default().run(again, env, pace) {
+            order.answer(Err(EngineError::Full));
+        }
     }
 }
 

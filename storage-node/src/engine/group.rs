@@ -1,4 +1,5 @@
-//! One commit group: everything is written, then every log synced, then the index told, then acked.
+//! One commit group: every log is written in one go, then every log synced, then the index told in
+//! one batch a drive, then acked.
 
 mod open_log;
 
@@ -9,10 +10,11 @@ use std::time::Duration;
 
 use enfilade_cluster::env::Env;
 
-use self::open_log::{Need, OpenLog};
+use self::open_log::{Need, OpenLog, Staged};
 use super::commit::{Done, Order, Work};
+use super::index::Overlay;
 use super::log::{HEAD_LEN, Log, encode_head, write_record};
-use super::record::{Body, Record};
+use super::record::Body;
 use super::rows::{ShardKey, ShardRow};
 use super::{Engine, EngineError, SHARDS};
 use crate::drive::{DriveError, DriveFile, Open};
@@ -36,21 +38,26 @@ pub(super) struct Group {
     written: Vec<Written>,
 }
 
-/// A record that is written and not yet durable.
+/// A record of the group, and the order that it is for.
 struct Written {
     log: usize,
     order: Order,
-    record: Record,
-    offset: u64,
-    header_len: usize,
+    staged: Staged,
 }
 
 impl Group {
-    /// Commits the orders and answers each.
-    pub(super) fn run(mut self, orders: Vec<Order>, env: &Env, pace: &mut Pace) {
+    /// Commits the orders and answers each, but for those that it returns: they take no room to
+    /// speak of, shared a log with appends for which there was none, and are to be tried without
+    /// them (PROTOCOLS 15).
+    pub(super) fn run(mut self, orders: Vec<Order>, env: &Env, pace: &mut Pace) -> Vec<Order> {
         let count = orders.len();
         for order in orders {
             self.stage(order);
+        }
+        for open in &mut self.logs {
+            if open.engine.check_alive().is_ok() {
+                open.write(&mut self.written);
+            }
         }
         let began = env.clock.now();
         let together = self.sync(began >= pace.apart_until);
@@ -71,7 +78,7 @@ impl Group {
             )]
             engine.host().metrics.group_records.observe(count as f64);
         }
-        self.finish();
+        self.finish()
     }
 
     fn stage(&mut self, mut order: Order) {
@@ -85,26 +92,18 @@ impl Group {
             Err(error) => return order.answer(Err(error)),
         };
         let log = &mut self.logs[open];
-        if let Err(error) = &log.outcome {
-            let error = error.clone();
-            return order.answer(Err(error));
-        }
         match log.need(order.shard, &mut order.work) {
             Err(error) => order.answer(Err(error)),
             Ok(Need::Nothing(done)) => order.answer(Ok(done)),
-            Ok(Need::Record(body, epoch)) => match log.write(order.shard, body, epoch, &order.work)
-            {
-                Ok((record, offset, header_len)) => {
-                    self.written.push(Written {
-                        log: open,
-                        order,
-                        record,
-                        offset,
-                        header_len,
-                    });
-                }
-                Err(error) => order.answer(Err(error)),
-            },
+            Ok(Need::Record(body, epoch)) => {
+                let staged = log.stage(order.shard, body, epoch);
+                log.records.push(self.written.len());
+                self.written.push(Written {
+                    log: open,
+                    order,
+                    staged,
+                });
+            }
         }
     }
 
@@ -143,6 +142,8 @@ impl Group {
             file,
             log,
             start,
+            records: Vec::new(),
+            appends: false,
             outcome: Ok(()),
             freed,
         });
@@ -199,40 +200,65 @@ impl Group {
         }
     }
 
-    /// Tells the index, publishes the logs, answers.
-    fn finish(mut self) {
-        let mut answers = Vec::with_capacity(self.written.len());
-        for written in self.written {
-            let open = &mut self.logs[written.log];
-            let outcome = match (&open.outcome, open.engine.check_alive()) {
-                (Err(error), _) => Err(error.clone()),
-                (Ok(()), Err(error)) => Err(error),
-                (Ok(()), Ok(())) => open.apply(&written),
-            };
-            if matches!(written.record.body, Body::Bad { .. }) {
-                open.engine.faults_found.fetch_add(1, Ordering::AcqRel);
-            }
-            answers.push((written.log, written.order, outcome));
-        }
+    /// Tells the index, publishes the logs, answers; returns what is to be tried again.
+    fn finish(mut self) -> Vec<Order> {
+        self.tell_indexes();
         for open in &mut self.logs {
             if open.outcome.is_ok() && open.engine.check_alive().is_ok() {
                 open.log.named = true;
                 open.shard.publish(open.log.clone());
             }
         }
-        for (log, order, outcome) in answers {
+        let mut again = Vec::new();
+        for Written { log, order, staged } in self.written {
             let open = &self.logs[log];
-            let done = |()| Done {
+            let outcome = open
+                .engine
+                .check_alive()
+                .and_then(|()| open.outcome.clone());
+            if outcome.is_ok() && matches!(staged.record.body, Body::Bad { .. }) {
+                open.engine.faults_found.fetch_add(1, Ordering::AcqRel);
+            }
+            let append = matches!(order.work, Work::Append { .. });
+            if !append && open.appends && outcome == Err(EngineError::Full) {
+                again.push(order);
+                continue;
+            }
+            let done = Done {
                 epoch: open.log.epoch,
                 log_bytes: open.log.tail,
                 entered: entered(&order.work),
             };
-            let outcome = outcome.map(done);
-            order.answer(outcome);
+            order.answer(outcome.map(|()| done));
         }
         for open in self.logs {
             let freed = open.freed;
             open.engine.reclaim(&open.shard, open.file.as_ref(), freed);
+        }
+        again
+    }
+
+    /// Takes what is durable into the indexes, one batch a drive; a drive whose index fails fails.
+    fn tell_indexes(&mut self) {
+        let mut engines: Vec<Arc<Engine>> = Vec::new();
+        for open in &self.logs {
+            if !engines.iter().any(|e| Arc::ptr_eq(e, &open.engine)) {
+                engines.push(Arc::clone(&open.engine));
+            }
+        }
+        for engine in engines {
+            let overlay = Overlay::new(engine.index.as_ref());
+            for Written { log, staged, .. } in &self.written {
+                let open = &mut self.logs[*log];
+                let ours = Arc::ptr_eq(&open.engine, &engine) && open.outcome.is_ok();
+                if ours && engine.check_alive().is_ok() {
+                    // A failure is the drive's, and seen there.
+                    let _ = open.apply(staged, &overlay);
+                }
+            }
+            if engine.check_alive().is_ok() {
+                let _ = engine.told(overlay.commit());
+            }
         }
     }
 }
@@ -284,3 +310,6 @@ fn create(
     engine.keep_file(key.log(incarnation), &file);
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests;

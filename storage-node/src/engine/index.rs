@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod overlay;
 pub(crate) mod rocks;
+
+pub(crate) use self::overlay::Overlay;
 
 /// A row: key and value.
 pub(crate) type Row = (Vec<u8>, Vec<u8>);
@@ -51,7 +54,7 @@ impl Batch {
 ///
 /// Batches are atomic. What survives a crash is what was there after some batch, not before the
 /// last [`Index::flush`]: a prefix of the writes.
-pub trait Index: Send + Sync + 'static {
+pub trait Index: Send + Sync {
     /// The value of a key.
     ///
     /// # Errors

@@ -181,7 +181,7 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn end(&self) -> u64 {
-        self.offset + self.header_len as u64 + self.record.body.payload_len()
+        self.offset + self.record.span(self.header_len)
     }
 }
 

@@ -9,7 +9,7 @@
 //!  6  kind           u8       48  epoch         u64    80  runs         u32
 //!  7  member         u8       56  blob          16 B   84  marks        u32
 //!  8  header length  u32                               88  owner length u32
-//! 12  payload length u32                               92  zero         u32
+//! 12  payload length u32                               92  padding      u32
 //! 16  incarnation    u64
 //! 24  sequence       u64
 //! 96  fragments: (length u32, CRC32C u32 a block of 4 KiB) | runs: (first, last: u32)
@@ -18,7 +18,10 @@
 //!
 //! The header's CRC covers (incarnation u64 | offset of the record in its log u64 | header): bytes
 //! of another life of the file, in another place, or inside a payload are never a valid record.
-//! The payload is covered by the fragments' own checksums.
+//! The payload is covered by the fragments' own checksums. After it come so many zeros as `padding`
+//! says: the last record of a commit group is padded to a block of the drive, so that no group
+//! writes to a block that an earlier one synced, and so that groups can be written without the page
+//! cache (PROTOCOLS 17).
 
 use crc_fast::{CrcAlgorithm, Digest};
 use enfilade_cluster::api::encoding;
@@ -32,8 +35,12 @@ use crate::erasure::checksum::checksum_count;
 pub(crate) const MAGIC: [u8; 4] = *b"EFLR";
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: u64 = 8;
+/// Commit groups begin and end at multiples of this, unless a log was cut elsewhere.
+pub(crate) const BLOCK: u64 = 4096;
 /// The part of a header that every record has.
 pub(crate) const FIXED_LEN: usize = 96;
+/// Where in a header the padding stands.
+const PADDING_AT: usize = 92;
 /// No header is longer: fragments, marks and an owner within their bounds take far less.
 pub(crate) const HEADER_LEN_MAX: usize = 1024 * 1024;
 
@@ -53,6 +60,8 @@ pub(crate) struct Record {
     pub(crate) member: u8,
     /// The epoch that the log accepted when the record was written; for a fence, the new one.
     pub(crate) epoch: Epoch,
+    /// Zeros after the payload; less than [`BLOCK`].
+    pub(crate) padding: u32,
     pub(crate) body: Body,
 }
 
@@ -149,6 +158,20 @@ impl Body {
 }
 
 impl Record {
+    /// Bytes of the record in its log, header and padding included.
+    pub(crate) fn span(&self, header_len: usize) -> u64 {
+        header_len as u64 + self.body.payload_len() + u64::from(self.padding)
+    }
+
+    /// Pads the record, and its header as [`Record::encode`] made it, so that it ends at a block.
+    pub(crate) fn pad(&mut self, header: &mut [u8], incarnation: u64, offset: u64) {
+        let end = offset + self.span(header.len());
+        self.padding += size(end.next_multiple_of(BLOCK) - end);
+        header[PADDING_AT..PADDING_AT + 4].copy_from_slice(&self.padding.to_le_bytes());
+        let (covered, sum) = header.split_at_mut(header.len() - 4);
+        sum.copy_from_slice(&header_crc(incarnation, offset, covered).to_le_bytes());
+    }
+
     /// The header as it stands at an offset of a log.
     pub(crate) fn encode(&self, incarnation: u64, offset: u64) -> Vec<u8> {
         let Parts {
@@ -177,9 +200,10 @@ impl Record {
         }
         out.extend_from_slice(&blob.to_bytes());
         out.extend_from_slice(&first_stripe.to_le_bytes());
-        for count in [fragments.len(), runs.len(), marks.len(), owner.len(), 0] {
+        for count in [fragments.len(), runs.len(), marks.len(), owner.len()] {
             out.extend_from_slice(&size(count as u64).to_le_bytes());
         }
+        out.extend_from_slice(&self.padding.to_le_bytes());
         for fragment in fragments {
             out.extend_from_slice(&fragment.len.to_le_bytes());
             fragment
@@ -296,8 +320,8 @@ impl Reader<'_> {
         let (sequence, synced) = (self.u64()?, self.u64()?);
         let volume = VolumeId::new(self.u64()?);
         let epoch = Epoch::new(self.u64()?);
-        let body = self.body(kind)?;
-        if body.payload_len() != u64::from(payload_len) {
+        let (body, padding) = self.body(kind)?;
+        if body.payload_len() != u64::from(payload_len) || u64::from(padding) >= BLOCK {
             return Err(RecordError::Invalid);
         }
         Ok(Record {
@@ -306,15 +330,17 @@ impl Reader<'_> {
             volume,
             member,
             epoch,
+            padding,
             body,
         })
     }
 
-    fn body(&mut self, kind: u8) -> Result<Body, RecordError> {
+    /// The body, and the padding, which stands among its counts.
+    fn body(&mut self, kind: u8) -> Result<(Body, u32), RecordError> {
         let blob = BlobId::from_bytes(self.take()?);
         let first_stripe = self.u32()?;
         let counts = [self.u32()?, self.u32()?, self.u32()?, self.u32()?];
-        let _zero = self.u32()?;
+        let padding = self.u32()?;
         let mut fragments = Vec::with_capacity(self.fits(counts[0], 4)?);
         for _ in 0..counts[0] {
             fragments.push(self.fragment()?);
@@ -328,20 +354,21 @@ impl Reader<'_> {
             marks.push(BlobId::from_bytes(self.take()?));
         }
         let owner = self.owner(counts[3])?;
-        match kind {
-            1 => Ok(Body::Append {
+        let body = match kind {
+            1 => Body::Append {
                 blob,
                 first_stripe,
                 fragments,
                 owner,
                 marks,
-            }),
-            2 => Ok(Body::Delete { blob, runs }),
-            3 => Ok(Body::Bad { blob, runs }),
-            4 => Ok(Body::Fence),
-            5 => Ok(Body::Commit { marks }),
-            _ => Err(RecordError::Invalid),
-        }
+            },
+            2 => Body::Delete { blob, runs },
+            3 => Body::Bad { blob, runs },
+            4 => Body::Fence,
+            5 => Body::Commit { marks },
+            _ => return Err(RecordError::Invalid),
+        };
+        Ok((body, padding))
     }
 
     fn fragment(&mut self) -> Result<FragmentHeader, RecordError> {

@@ -143,7 +143,10 @@ impl Recovery<'_> {
         for stretch in open {
             let torn = match &stretch {
                 Stretch::Damage { .. } => true,
-                Stretch::Record(found) => !scan.payload_is_whole(found)?,
+                // What was synced has its whole length, padding included.
+                Stretch::Record(found) => {
+                    found.end() > scan.len || !scan.payload_is_whole(found)?
+                }
             };
             if torn {
                 cut = Some(stretch.start());

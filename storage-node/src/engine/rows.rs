@@ -450,7 +450,7 @@ pub(crate) struct Placed<'a> {
 impl Placed<'_> {
     /// The first byte after the record.
     pub(crate) fn end(&self) -> u64 {
-        self.offset + self.header_len as u64 + self.record.body.payload_len()
+        self.offset + self.record.span(self.header_len)
     }
 }
 

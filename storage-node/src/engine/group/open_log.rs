@@ -1,5 +1,6 @@
 //! A log that a commit group writes to: what orders need in it, and the writing.
 
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use enfilade_placement::{BlobId, Epoch};
@@ -8,9 +9,10 @@ use super::Written;
 use crate::api::append::FragmentHeader;
 use crate::drive::{DriveError, DriveFile};
 use crate::engine::commit::{Done, Work};
-use crate::engine::log::{Log, read_record, write_record};
-use crate::engine::record::{Body, Record, Run};
-use crate::engine::rows::{Freed, LogId, Placed, ShardKey};
+use crate::engine::index::Index;
+use crate::engine::log::{Log, read_record};
+use crate::engine::record::{BLOCK, Body, Record, Run};
+use crate::engine::rows::{Freed, LogId, Placed, Rows, ShardKey};
 use crate::engine::{Engine, EngineError, Shard};
 
 /// A log that the group writes to.
@@ -22,8 +24,22 @@ pub(super) struct OpenLog {
     pub(super) log: Log,
     /// Where the group's records begin.
     pub(super) start: u64,
+    /// Which of the group's records are its, in order.
+    pub(super) records: Vec<usize>,
+    /// Whether any of them is an append.
+    pub(super) appends: bool,
     pub(super) outcome: Result<(), EngineError>,
     pub(super) freed: Vec<Freed>,
+}
+
+/// What a group is padded with.
+const ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
+
+/// A record with its place in the log.
+pub(super) struct Staged {
+    pub(super) record: Record,
+    pub(super) offset: u64,
+    pub(super) header: Vec<u8>,
 }
 
 /// What an order needs.
@@ -96,7 +112,7 @@ impl OpenLog {
             Work::Fence(epoch) => Ok(Need::Record(Body::Fence, (*epoch).max(log.epoch))),
             Work::Commit { marks } => Ok(Need::Record(
                 Body::Commit {
-                    marks: std::mem::take(marks),
+                    marks: marks.clone(),
                 },
                 log.epoch,
             )),
@@ -183,39 +199,60 @@ impl OpenLog {
         Ok(same == fragments.len())
     }
 
-    pub(super) fn write(
-        &mut self,
-        key: ShardKey,
-        body: Body,
-        epoch: Epoch,
-        work: &Work,
-    ) -> Result<(Record, u64, usize), EngineError> {
+    /// Gives a record its place in the log.
+    pub(super) fn stage(&mut self, key: ShardKey, body: Body, epoch: Epoch) -> Staged {
         let record = Record {
             sequence: self.log.sequence,
             synced: self.start,
             volume: key.volume,
             member: key.member,
             epoch,
+            padding: 0,
             body,
         };
+        self.appends |= matches!(record.body, Body::Append { .. });
         let offset = self.log.tail;
         let header = record.encode(self.log.row.incarnation, offset);
-        let payload = match work {
-            Work::Append { payload, .. } => payload.as_slice(),
-            _ => &[],
-        };
-        match write_record(self.file.as_ref(), offset, &header, payload) {
-            Ok(()) => {}
-            Err(DriveError::NoSpace) => return Err(self.undo()),
-            Err(error) => return Err(self.engine.fail(&error)),
-        }
-        self.log.tail = offset + header.len() as u64 + record.body.payload_len();
+        self.log.tail = offset + record.span(header.len());
         self.log.sequence += 1;
         self.log.epoch = self.log.epoch.max(epoch);
         if matches!(record.body, Body::Fence) {
             self.log.row.fence = self.log.row.fence.max(epoch);
         }
-        Ok((record, offset, header.len()))
+        Staged {
+            record,
+            offset,
+            header,
+        }
+    }
+
+    /// Writes the group's records of this log, the last one padded to a block, in one go: all of
+    /// them fail together.
+    pub(super) fn write(&mut self, written: &mut [Written]) {
+        let Some(last) = self.records.last().and_then(|last| written.get_mut(*last)) else {
+            return;
+        };
+        let Staged {
+            record,
+            offset,
+            header,
+        } = &mut last.staged;
+        record.pad(header, self.log.row.incarnation, *offset);
+        let padding = record.padding as usize;
+        self.log.tail = *offset + record.span(header.len());
+        let mut slices = Vec::new();
+        for record in self.records.iter().filter_map(|at| written.get(*at)) {
+            slices.push(IoSlice::new(&record.staged.header));
+            if let Work::Append { payload, .. } = &record.order.work {
+                slices.extend(payload.iter().map(|bytes| IoSlice::new(bytes)));
+            }
+        }
+        slices.push(IoSlice::new(&ZEROS[..padding]));
+        self.outcome = match self.file.write_at(self.start, &slices) {
+            Ok(()) => Ok(()),
+            Err(DriveError::NoSpace) => Err(self.undo()),
+            Err(error) => Err(self.engine.fail(&error)),
+        };
     }
 
     /// There was no room: takes back what the group wrote to this log, none of which is acked.
@@ -225,25 +262,23 @@ impl OpenLog {
             .file
             .set_len(self.start)
             .and_then(|()| self.file.sync());
-        let error = match cut {
+        match cut {
             Ok(()) => EngineError::Full,
             Err(error) => self.engine.fail(&error),
-        };
-        self.outcome = Err(error.clone());
-        error
+        }
     }
 
     /// Takes a durable record into the index.
-    pub(super) fn apply(&mut self, written: &Written) -> Result<(), EngineError> {
+    pub(super) fn apply(&mut self, staged: &Staged, index: &dyn Index) -> Result<(), EngineError> {
         let placed = Placed {
-            record: &written.record,
-            offset: written.offset,
-            header_len: written.header_len,
+            record: &staged.record,
+            offset: staged.offset,
+            header_len: staged.header.len(),
         };
-        let rows = self.engine.rows();
+        let rows = Rows(index);
         let applied = rows.apply(&mut self.log.row, &placed, self.engine.clock_ms());
         self.freed.extend(self.engine.told(applied)?);
-        self.log.proven = self.log.proven.max(written.record.synced);
+        self.log.proven = self.log.proven.max(staged.record.synced);
         Ok(())
     }
 }

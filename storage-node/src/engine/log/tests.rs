@@ -54,6 +54,7 @@ fn a_record_is_found_behind_megabytes_of_damage() {
         volume: key().volume,
         member: key().member,
         epoch: Epoch::FIRST,
+        padding: 0,
         body: Body::Fence,
     };
     write_record(file.as_ref(), place, &record.encode(5, place), &[]).unwrap();

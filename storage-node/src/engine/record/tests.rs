@@ -16,6 +16,7 @@ fn record(body: Body) -> Record {
         volume: VolumeId::new(0x11),
         member: 5,
         epoch: Epoch::new(7),
+        padding: 0,
         body,
     }
 }
@@ -70,6 +71,13 @@ fn samples() -> Vec<(&'static str, Record)> {
         ),
         ("fence", record(Body::Fence)),
         ("commit", record(Body::Commit { marks })),
+        (
+            "padded",
+            Record {
+                padding: 3960,
+                ..record(Body::Fence)
+            },
+        ),
     ]
 }
 
@@ -135,10 +143,29 @@ fn a_newer_version_is_told_from_rot() {
     );
 }
 
+#[test]
+fn a_padded_record_ends_at_a_block() {
+    for (name, mut record) in samples() {
+        record.padding = 0;
+        for offset in [8192, 8200, 12_280] {
+            let mut header = record.encode(INCARNATION, offset);
+            let mut padded = record.clone();
+            padded.pad(&mut header, INCARNATION, offset);
+            assert!((offset + padded.span(header.len())).is_multiple_of(BLOCK));
+            let read = Record::decode(&header, INCARNATION, offset);
+            assert_eq!(read, Ok((padded, header.len())), "{name}");
+        }
+        record.padding = u32::try_from(BLOCK).unwrap();
+        let header = record.encode(INCARNATION, 0);
+        let read = Record::decode(&header, INCARNATION, 0);
+        assert_eq!(read, Err(RecordError::Invalid));
+    }
+}
+
 proptest! {
     #[test]
     fn any_flipped_bit_of_a_header_is_found(
-        which in 0..7usize,
+        which in 0..8usize,
         at in any::<prop::sample::Index>(),
     ) {
         let (_, record) = samples().remove(which);

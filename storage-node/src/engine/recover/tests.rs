@@ -41,6 +41,7 @@ fn written(drive: &MemoryDrive, groups: u32) -> Vec<u64> {
             volume: key().volume,
             member: key().member,
             epoch: Epoch::FIRST,
+            padding: 0,
             body: Body::Append {
                 blob: BlobId::new(6),
                 first_stripe: sequence,

@@ -76,7 +76,7 @@ async fn a_full_device_refuses_and_goes_on_when_there_is_room() {
 async fn a_drive_at_its_fill_limit_refuses_appends_but_not_deletes() {
     let rig = Rig::new();
     let shard = key(1, 0);
-    rig.append(shard, 1, 2, 0..8).await.unwrap();
+    rig.append(shard, 1, 2, 0..80).await.unwrap();
     let space = rig.drive.replug().space().unwrap();
     let used = space.total - space.available;
     rig.drive.set_capacity(used * 100 / 96);

@@ -1,0 +1,130 @@
+//! Changes on top of an index, seen by whoever reads through them, and written as one batch.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Batch, Change, Index, IndexError, Row};
+
+/// An index as it will be: what is written stays in memory until [`Overlay::commit`].
+pub(crate) struct Overlay<'a> {
+    base: &'a dyn Index,
+    /// New values by key; none: deleted.
+    changes: Mutex<Changes>,
+}
+
+type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+impl<'a> Overlay<'a> {
+    pub(crate) fn new(base: &'a dyn Index) -> Self {
+        Self {
+            base,
+            changes: Mutex::default(),
+        }
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the changes, in one batch.
+    pub(crate) fn commit(&self) -> Result<(), IndexError> {
+        let changes = std::mem::take(&mut *self.changes());
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let change = |(key, value)| match value {
+            Some(value) => Change::Put(key, value),
+            None => Change::Delete(key),
+        };
+        self.base.write(Batch {
+            changes: changes.into_iter().map(change).collect(),
+        })
+    }
+}
+
+fn within<'c>(
+    changes: &'c Changes,
+    from: &[u8],
+    to: Bound<&[u8]>,
+) -> impl DoubleEndedIterator<Item = (&'c Vec<u8>, &'c Option<Vec<u8>>)> {
+    // An empty range the wrong way round would panic.
+    let to = match to {
+        Bound::Included(to) if to < from => Bound::Excluded(from),
+        Bound::Excluded(to) => Bound::Excluded(to.max(from)),
+        to => to,
+    };
+    changes.range::<[u8], _>((Bound::Included(from), to))
+}
+
+impl Index for Overlay<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        let changed = self.changes().get(key).cloned();
+        match changed {
+            Some(value) => Ok(value),
+            None => self.base.get(key),
+        }
+    }
+
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, IndexError> {
+        let changes = self.changes();
+        let ours = within(&changes, from, Bound::Included(to))
+            .rev()
+            .find_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        let deleted = |row: &Row| changes.get(&row.0).is_some_and(Option::is_none);
+        let mut theirs = self.base.last(from, to)?;
+        if let Some(row) = theirs.take_if(|row| deleted(row)) {
+            // The one before, which there is no quicker way to find.
+            let rows = self.base.scan(from, &row.0, usize::MAX)?;
+            theirs = rows.into_iter().rev().find(|row| !deleted(row));
+        }
+        // Of equal keys ours is the new one.
+        Ok(match (ours, theirs) {
+            (Some(ours), Some(theirs)) if theirs.0 > ours.0 => Some(theirs),
+            (ours, theirs) => ours.or(theirs),
+        })
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        let changes = self.changes();
+        let ours: Changes = within(&changes, from, Bound::Excluded(to))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        drop(changes);
+        let mut rows: Changes = BTreeMap::new();
+        for (key, value) in self.base.scan(from, to, limit.saturating_add(ours.len()))? {
+            rows.insert(key, Some(value));
+        }
+        rows.extend(ours);
+        let there = |(key, value): (Vec<u8>, Option<Vec<u8>>)| Some((key, value?));
+        Ok(rows.into_iter().filter_map(there).take(limit).collect())
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), IndexError> {
+        for change in batch.changes {
+            match change {
+                Change::Put(key, value) => {
+                    self.changes().insert(key, Some(value));
+                }
+                Change::Delete(key) => {
+                    self.changes().insert(key, None);
+                }
+                Change::DeleteRange(from, to) => {
+                    for (key, _) in self.scan(&from, &to, usize::MAX)? {
+                        self.changes().insert(key, None);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing here is durable before it is committed, and the base flushed.
+    fn flush(&self) -> Result<(), IndexError> {
+        self.commit()?;
+        self.base.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;
