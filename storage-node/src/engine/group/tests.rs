@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::drive::Drive;
 use crate::drive::memory::Action;
 use crate::engine::record::BLOCK;
 use crate::engine::tests::{Rig, append_of, fragment, key};
