@@ -423,6 +423,7 @@ impl Rows<'_> {
         if !matches!(record.body, Body::Append { .. }) {
             row.waste += placed.header_len as u64;
         }
+        row.waste += u64::from(record.padding);
         let Edit {
             mut batch,
             freed,
