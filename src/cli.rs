@@ -112,6 +112,18 @@ pub(crate) struct InitArgs {
 pub(crate) enum DriveCommand {
     /// Formats an empty folder as a drive, and prints what to enter into the configuration.
     Add(DriveAddArgs),
+    /// Throws the index of a drive that nobody serves away, and builds a new one from its logs.
+    RebuildIndex(RebuildIndexArgs),
+}
+
+/// Flags of `drive rebuild-index`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RebuildIndexArgs {
+    /// The drive's folder.
+    pub(crate) folder: PathBuf,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `drive add`.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
-use cli::{Cli, ClusterCommand, Command, DriveCommand};
+use cli::{Cli, ClusterCommand, Command};
 
 /// Work that blocks a thread when all else has ended has so long; then the process goes anyway.
 const LAST_WORK: Duration = Duration::from_secs(2);
@@ -57,7 +57,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Node(args) => role::process::run(args).await,
         Command::Cluster(ClusterCommand::Init(args)) => role::init::run(args).await,
         Command::Cluster(ClusterCommand::Token(args)) => admin::commands::token(&args).await,
-        Command::Drive(DriveCommand::Add(args)) => role::drives::add(&args),
+        Command::Drive(command) => admin::drive::run(&command).await,
         Command::Status(args) => admin::commands::status(&args).await,
         Command::Enclosure(command) => admin::commands::enclosure(&command).await,
         Command::Volume(command) => admin::commands::volume(&command).await,

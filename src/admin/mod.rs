@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod commands;
+pub(crate) mod drive;
 pub(crate) mod model;
 pub(crate) mod process;
 mod render;

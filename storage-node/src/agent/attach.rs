@@ -40,7 +40,12 @@ impl AttachError {
     /// The state that the drive is in.
     pub(super) fn state(&self) -> Option<DriveState> {
         match self {
-            Self::Open(OpenError::Gone { .. } | OpenError::NotEmpty(_) | OpenError::Locked(_))
+            Self::Open(
+                OpenError::Gone { .. }
+                | OpenError::Other { .. }
+                | OpenError::NotEmpty(_)
+                | OpenError::Locked(_),
+            )
             | Self::Foreign(_)
             | Self::AttachedTwice(_)
             | Self::Refused(_) => Some(DriveState::Gone),

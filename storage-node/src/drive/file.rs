@@ -23,14 +23,22 @@ const UNFORMATTED: [&str; 3] = ["lost+found", LOCK, "superblock.new"];
 pub enum OpenError {
     /// The folder is missing or empty, or holds something else: the drive is unplugged or not
     /// mounted. It is never initialised because of that (PROTOCOLS 26).
-    #[error("{}: the drive {expected} is gone: {reason}", path.display())]
+    #[error("{}: no drive is there: {reason}", path.display())]
     Gone {
+        /// The folder.
+        path: PathBuf,
+        /// What is there instead.
+        reason: String,
+    },
+    /// The folder holds another drive than the one that was expected. It is left as it is.
+    #[error("{}: holds drive {found}, not {expected}", path.display())]
+    Other {
         /// The folder.
         path: PathBuf,
         /// The drive that was expected there.
         expected: DriveId,
-        /// What is there instead.
-        reason: String,
+        /// The one that is there.
+        found: DriveId,
     },
     /// Another process serves it.
     #[error("{}: the drive is in use by another process", .0.display())]
@@ -69,14 +77,30 @@ impl FileDrive {
     /// Opens a drive that is known by its UUID, and locks it. Nothing is created.
     ///
     /// # Errors
-    /// [`OpenError::Gone`] unless the folder holds that drive; the others as they say.
+    /// [`OpenError::Gone`] unless the folder holds a drive, [`OpenError::Other`] unless it is that
+    /// one; the others as they say.
     pub fn open(
         path: &Path,
         expected: DriveId,
     ) -> std::result::Result<(Self, Superblock), OpenError> {
+        let (drive, superblock) = Self::open_any(path)?;
+        if superblock.drive != expected {
+            return Err(OpenError::Other {
+                path: path.to_owned(),
+                expected,
+                found: superblock.drive,
+            });
+        }
+        Ok((drive, superblock))
+    }
+
+    /// Opens whatever drive a folder holds, and locks it. Nothing is created.
+    ///
+    /// # Errors
+    /// [`OpenError::Gone`] unless the folder holds a drive; the others as they say.
+    pub fn open_any(path: &Path) -> std::result::Result<(Self, Superblock), OpenError> {
         let gone = |reason: String| OpenError::Gone {
             path: path.to_owned(),
-            expected,
             reason,
         };
         let failed = |source| OpenError::Io {
@@ -103,9 +127,6 @@ impl FileDrive {
             path: path.to_owned(),
             source,
         })?;
-        if superblock.drive != expected {
-            return Err(gone(format!("the folder holds drive {}", superblock.drive)));
-        }
         Ok((drive, superblock))
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub(crate) mod format;
 mod overlay;
 pub(crate) mod rocks;
 

@@ -11,6 +11,7 @@ pub(crate) mod index;
 mod log;
 mod open;
 mod read;
+mod rebuild;
 mod record;
 mod recover;
 mod rows;
@@ -28,6 +29,7 @@ use self::commit::{Committer, Done};
 use self::files::Files;
 use self::index::IndexError;
 use self::log::Log;
+use self::recover::Report;
 use self::rows::{Freed, LogId, Rows};
 use crate::drive::{Drive, DriveError, DriveFile, Open, Space};
 use crate::host::{Budget, Host};
@@ -35,6 +37,7 @@ use crate::host::{Budget, Host};
 pub use self::index::{Index, MemoryIndex};
 pub use self::open::EngineOpenError;
 pub use self::read::Blocks;
+pub use self::rebuild::Rebuilt;
 pub use self::rows::ShardKey;
 pub use self::work::{Admission, Append, Orphan};
 
@@ -124,6 +127,8 @@ pub struct Engine {
     failure: OnceLock<String>,
     /// Counts the records of corrupt fragments since it was opened.
     faults_found: AtomicU64,
+    /// What was found in the logs when it was opened.
+    recovered: Report,
     /// Bytes that it may use; none: all of the file system.
     capacity: Option<u64>,
     space: Mutex<Option<(Duration, Fill)>>,
@@ -221,6 +226,11 @@ impl Engine {
             }
             self.fail_with(error.to_string())
         })
+    }
+
+    /// What was found in the logs when it was opened.
+    const fn recovered(&self) -> &Report {
+        &self.recovered
     }
 
     /// For how long the committer has been at its present group: a drive that hangs does not fail.

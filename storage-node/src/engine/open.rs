@@ -8,10 +8,11 @@ use enfilade_placement::DriveId;
 use tokio::sync::Semaphore;
 
 use super::files::Files;
+use super::index::format::{self, Format};
 use super::index::rocks::RocksIndex;
 use super::index::{Index, IndexError, MemoryIndex};
 use super::log::{HEAD_LEN, Head, Log, LogError, encode_head, find_head, write_record};
-use super::recover::{RecoverError, recover};
+use super::recover::{RecoverError, Report, recover};
 use super::rows::{Rows, ShardKey};
 use super::{DAMAGED_INDEX, Engine, SHARDS, Shard};
 use crate::drive::{Drive, DriveError, DriveFile, Open, read_up_to};
@@ -87,14 +88,16 @@ impl Engine {
         drive.sync_folder(SHARDS)?;
         let rows = Rows(index.as_ref());
         let base = rows.clock()?;
-        let mut shards = BTreeMap::new();
+        let (mut shards, mut recovered) = (BTreeMap::new(), Report::default());
         for name in drive.list(SHARDS)? {
             let Some(key) = ShardKey::of_file(&name) else {
                 tracing::warn!(drive = %id, name, "a file that is no shard log; left alone");
                 continue;
             };
             let file = drive.open(&key.file(), Open::Existing)?;
-            if let Some(log) = open_log(drive.as_ref(), &rows, file.as_ref(), (id, key), base)? {
+            let opened = open_log(drive.as_ref(), &rows, file.as_ref(), (id, key), base)?;
+            if let Some((log, report)) = opened {
+                recovered.add(&report);
                 shards.insert(key, Shard::new(log));
             }
         }
@@ -120,7 +123,7 @@ impl Engine {
             shards: Mutex::new(shards),
             failure: OnceLock::new(),
             faults_found: AtomicU64::new(1),
-
+            recovered,
             capacity,
             space: Mutex::default(),
             clock: (base, host.env.clock.now()),
@@ -142,15 +145,31 @@ fn open_index(
         Err(DriveError::NotFound(_)) => false,
         Err(error) => return Err(error.into()),
     };
-    if marked {
+    let format = refuse_newer(drive)?;
+    if marked || format == Format::Rotten {
         tracing::warn!(drive = %id, "the index failed before; rebuilding it from the logs");
+    }
+    if marked || format != Format::Ours {
         RocksIndex::destroy(&folder)?;
     }
     let index = RocksIndex::open(&folder, &host.index_memory)?;
+    if format != Format::Ours {
+        format::write(drive)?;
+    }
     if marked {
         drive.remove(DAMAGED_INDEX)?;
     }
     Ok(Arc::new(index))
+}
+
+/// The format of the index that is there, unless a newer program made it.
+pub(super) fn refuse_newer(drive: &dyn Drive) -> Result<Format, EngineOpenError> {
+    match format::read(drive)? {
+        Format::Newer(version) => Err(EngineOpenError::Newer(format!(
+            "written by a newer program: an index of version {version}"
+        ))),
+        format => Ok(format),
+    }
 }
 
 /// Recovers one log; none when there is none after all.
@@ -160,7 +179,7 @@ fn open_log(
     file: &dyn DriveFile,
     (id, key): (DriveId, ShardKey),
     now_ms: u64,
-) -> Result<Option<Log>, EngineOpenError> {
+) -> Result<Option<(Log, Report)>, EngineOpenError> {
     let head = find_head(file, id, key).map_err(RecoverError::from)?;
     let Some(Head { incarnation, whole }) = head else {
         drop_unborn(drive, file, (id, key))?;
@@ -177,7 +196,7 @@ fn open_log(
     } else if report.cut > 0 {
         tracing::info!(drive = %id, ?key, ?report, "cut what was never acked off a log");
     }
-    Ok(Some(log))
+    Ok(Some((log, report)))
 }
 
 /// A file without a head and without any record: a crash came while it was created, and nothing

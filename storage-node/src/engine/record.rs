@@ -263,7 +263,7 @@ pub(crate) fn claimed_incarnation(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?))
 }
 
-fn header_crc(incarnation: u64, offset: u64, header: &[u8]) -> u32 {
+pub(super) fn header_crc(incarnation: u64, offset: u64, header: &[u8]) -> u32 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
     digest.update(&incarnation.to_le_bytes());
     digest.update(&offset.to_le_bytes());

@@ -24,6 +24,15 @@ pub(crate) struct Report {
     pub(crate) damaged: u32,
 }
 
+impl Report {
+    /// Adds what was found in another log.
+    pub(crate) const fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.cut += other.cut;
+        self.damaged += other.damaged;
+    }
+}
+
 /// Why a log could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RecoverError {

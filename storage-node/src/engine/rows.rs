@@ -13,6 +13,7 @@
 //! count follows from the file. All integers are big-endian, so that rows sort.
 
 mod edit;
+mod tally;
 
 use enfilade_cluster::api::encoding;
 use enfilade_placement::{BlobId, Epoch, VolumeId};

@@ -2,6 +2,7 @@
 
 mod faults;
 mod model;
+mod rebuild;
 mod stress;
 
 use std::sync::Arc;

@@ -39,7 +39,8 @@ fn an_empty_missing_or_other_folder_is_gone_and_stays_as_it_is() {
     assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
     let foreign = folder.path().join("foreign");
     drop(FileDrive::format(&foreign, &block(6)).unwrap());
-    assert!(gone(&foreign));
+    let opened = FileDrive::open(&foreign, id).unwrap_err();
+    assert!(matches!(opened, OpenError::Other { found, .. } if found == DriveId::new(6)));
 }
 
 #[test]

@@ -82,3 +82,43 @@ proptest! {
         prop_assert_eq!(left + freed.map_or(0, |freed| freed.len), whole.bytes());
     }
 }
+
+#[test]
+fn rows_have_the_bytes_that_are_on_the_drives() {
+    let key = ShardKey {
+        volume: VolumeId::new(0x1234),
+        member: 5,
+    }
+    .log(0x0102_0304_0506_0708);
+    let blob = BlobId::new(0xb10b);
+    let shard = ShardRow {
+        incarnation: 1,
+        position: 4096,
+        sequence: 2,
+        epoch: Epoch::new(3),
+        fence: Epoch::new(4),
+        live: 500,
+        dead: 6,
+        punched: 7,
+        waste: 9,
+        damaged: 8,
+    };
+    let known = BlobRow {
+        owner: None,
+        committed: true,
+        seen_ms: 300,
+    };
+    let rows = [
+        (key.row(b's'), encoding::encode(&shard)),
+        (
+            key.stripe_row(b'r', blob, 12),
+            encoding::encode(&run(4352, &[(3, 4224), (1, 128)])),
+        ),
+        (key.blob_row(b'm', blob), encoding::encode(&known)),
+        (key.stripe_row(b'b', blob, 13), Vec::new()),
+        (b"c".to_vec(), encoding::encode(&1000u64)),
+    ];
+    let line = |(key, value)| format!("{} {}\n", hex::encode(key), hex::encode(value));
+    let text: String = rows.into_iter().map(line).collect();
+    assert_eq!(text, include_str!("golden.txt"));
+}
