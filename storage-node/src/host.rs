@@ -88,6 +88,17 @@ impl Budget {
             .clamp(1, self.all)
     }
 
+    /// Bytes that are leased now.
+    pub(crate) fn leased(&self) -> u64 {
+        let free = u32::try_from(self.units.available_permits()).unwrap_or(u32::MAX);
+        u64::from(self.all.saturating_sub(free)) * BUDGET_UNIT
+    }
+
+    /// Whether an eighth of it is leased: more than what is just passing through.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.leased() * 8 >= u64::from(self.all) * BUDGET_UNIT
+    }
+
     /// Leases at once, or not at all.
     pub(crate) fn try_lease(&self, bytes: u64) -> Option<Lease> {
         let units = Arc::clone(&self.units).try_acquire_many_owned(self.units_of(bytes));
@@ -114,7 +125,10 @@ mod tests {
         let budget = Budget::new(64 * 1024);
         let half = budget.try_lease(32 * 1024).unwrap();
         assert!(budget.try_lease(33 * 1024).is_none());
+        assert_eq!(budget.leased(), 32 * 1024);
+        assert!(budget.is_loaded());
         drop(half);
+        assert!(!budget.is_loaded());
         assert!(budget.try_lease(1 << 40).is_some());
     }
 }

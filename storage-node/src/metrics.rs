@@ -1,10 +1,13 @@
 //! Metrics of the drives of a process.
 
+mod upkeep;
+
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+use self::upkeep::Upkeep;
 use crate::erasure::Kernel;
 
 /// Counters of all drives and nodes of a process.
@@ -25,6 +28,8 @@ pub struct Metrics {
     pub(crate) damaged: IntGaugeVec,
     pub(crate) orphans: IntCounter,
     pub(crate) garbage: IntCounter,
+    /// Of compaction and scrub.
+    pub(crate) upkeep: Upkeep,
 }
 
 fn counter(name: &str, text: &str) -> IntCounter {
@@ -110,6 +115,7 @@ impl Default for Metrics {
                 "enfilade_storage_node_garbage_dropped_total",
                 "Dead blobs that were dropped",
             ),
+            upkeep: Upkeep::default(),
         }
     }
 }
@@ -138,6 +144,7 @@ impl Metrics {
             Box::new(self.garbage.clone()),
         ];
         all.into_iter()
+            .chain(self.upkeep.all())
             .try_for_each(|collector| registry.register(collector))
     }
 }

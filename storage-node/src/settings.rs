@@ -27,6 +27,20 @@ pub struct Settings {
     pub index_buffers: ByteSize,
     /// A drive that is this full refuses appends (PROTOCOLS 15).
     pub full_percent: u8,
+    /// Room that appends leave free whatever [`Settings::full_percent`] says, for deletes, fences
+    /// and compaction; of a small drive at most a sixteenth.
+    pub reserve: ByteSize,
+    /// Waste that a drive tolerates, in percent of its logs, before it compacts them. At 15 the
+    /// logs take about 1.2 times what is live.
+    pub compact_waste_percent: u8,
+    /// Bytes a second that compaction copies on one drive.
+    pub compact_rate: ByteSize,
+    /// The same while requests wait for the drive.
+    pub compact_rate_busy: ByteSize,
+    /// How often a drive looks whether compaction pays.
+    pub compact_interval: Duration,
+    /// Drives of the process that compact at once: bounds memory, to some 8 MiB each.
+    pub compact_drives: u32,
     /// How long a client waits for an append.
     pub append_deadline: Duration,
     /// How long a client waits for a read or a page of an inventory.
@@ -60,6 +74,12 @@ impl Default for Settings {
             index_cache: ByteSize::mib(64),
             index_buffers: ByteSize::mib(64),
             full_percent: 95,
+            reserve: ByteSize::mib(64),
+            compact_waste_percent: 15,
+            compact_rate: ByteSize::mib(128),
+            compact_rate_busy: ByteSize::mib(8),
+            compact_interval: Duration::from_secs(10),
+            compact_drives: 4,
             append_deadline: Duration::from_secs(5),
             read_deadline: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
@@ -84,6 +104,15 @@ pub struct SettingsError {
 }
 
 impl Settings {
+    /// How full a drive of that capacity may become by appends (PROTOCOLS 15).
+    pub fn append_limit(&self, capacity: u64) -> u64 {
+        let percent = u128::from(capacity) * u128::from(self.full_percent) / 100;
+        let reserve = self.reserve.get().min(capacity / 16);
+        u64::try_from(percent)
+            .unwrap_or(u64::MAX)
+            .min(capacity - reserve)
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -108,6 +137,23 @@ impl Settings {
                 "full_percent",
                 "must be 1 to 99",
             ),
+            (
+                (1..=90).contains(&self.compact_waste_percent),
+                "compact_waste_percent",
+                "must be 1 to 90",
+            ),
+            (self.compact_rate.get() > 0, "compact_rate", "must not be 0"),
+            (
+                self.compact_rate_busy.get() > 0,
+                "compact_rate_busy",
+                "must not be 0",
+            ),
+            (
+                !self.compact_interval.is_zero(),
+                "compact_interval",
+                "must not be 0",
+            ),
+            (self.compact_drives > 0, "compact_drives", "must not be 0"),
             (
                 !self.append_deadline.is_zero(),
                 "append_deadline",

@@ -8,6 +8,7 @@ mod faults;
 mod fence;
 mod garbage;
 mod orphans;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -148,6 +149,7 @@ impl Agent {
         tasks.spawn(orphans::condemn(Arc::clone(&context)));
         tasks.spawn(faults::report(Arc::clone(&context)));
         tasks.spawn(drives::checkpoint(Arc::clone(&context)));
+        tasks.spawn(upkeep::compact(Arc::clone(&context)));
         Self {
             context,
             tried,

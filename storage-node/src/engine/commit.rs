@@ -59,8 +59,25 @@ pub(crate) enum Work {
     },
     /// Removes the log.
     Drop,
+    /// Something else that no group may be amid.
+    Alone(Alone),
     /// Nothing: is answered when all before it is done.
     Barrier,
+}
+
+/// Something to be done on the committer's thread.
+pub(crate) struct Alone(Box<dyn FnOnce() + Send>);
+
+impl Alone {
+    pub(crate) fn new(act: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(act))
+    }
+}
+
+impl std::fmt::Debug for Alone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Alone")
+    }
 }
 
 /// What came of an order, once it is durable.
@@ -86,6 +103,11 @@ pub(crate) struct Order {
 }
 
 impl Order {
+    /// Whether it is not part of a group.
+    fn is_alone(&self) -> bool {
+        matches!(self.work, Work::Drop | Work::Alone(_) | Work::Barrier)
+    }
+
     fn bytes(&self) -> u64 {
         match &self.work {
             Work::Append { payload, .. } => payload.iter().map(|bytes| bytes.len() as u64).sum(),
@@ -174,11 +196,11 @@ fn run(mut queue: mpsc::Receiver<Order>, env: &Env, busy: &AtomicU64) {
     let (mut next, mut pace) = (None, Pace::default());
     while let Some(first) = next.take().or_else(|| queue.blocking_recv()) {
         let (mut orders, mut bytes) = (Vec::new(), first.bytes());
-        let alone = matches!(first.work, Work::Drop | Work::Barrier);
+        let alone = first.is_alone();
         orders.push(first);
         while !alone && orders.len() < GROUP_ORDERS_MAX && bytes < GROUP_BYTES_MAX {
             let Ok(order) = queue.try_recv() else { break };
-            if matches!(order.work, Work::Drop | Work::Barrier) {
+            if order.is_alone() {
                 next = Some(order);
                 break;
             }
@@ -204,9 +226,13 @@ fn commit(orders: Vec<Order>, env: &Env, pace: &mut Pace) {
     }
 }
 
-fn run_alone(order: Order) {
-    let outcome = match order.work {
+fn run_alone(mut order: Order) {
+    let outcome = match std::mem::replace(&mut order.work, Work::Barrier) {
         Work::Drop => order.engine.remove_log(order.shard),
+        Work::Alone(Alone(act)) => {
+            act();
+            Ok(Done::default())
+        }
         _ => Ok(Done::default()),
     };
     order.answer(outcome);

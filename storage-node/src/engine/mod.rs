@@ -5,11 +5,13 @@
 //! straight to the files (`read`).
 
 pub(crate) mod commit;
+mod compact;
 mod files;
 mod group;
 pub(crate) mod index;
 mod log;
 mod open;
+mod pace;
 mod read;
 mod rebuild;
 mod record;
@@ -34,8 +36,10 @@ use self::rows::{Freed, LogId, Rows};
 use crate::drive::{Drive, DriveError, DriveFile, Open, Space};
 use crate::host::{Budget, Host};
 
+pub use self::compact::{CompactError, Compacted};
 pub use self::index::{Index, MemoryIndex};
 pub use self::open::EngineOpenError;
+pub(crate) use self::pace::Throttle;
 pub use self::read::Blocks;
 pub use self::rebuild::Rebuilt;
 pub use self::rows::ShardKey;
@@ -99,8 +103,19 @@ pub struct ShardStats {
     pub live: u64,
     /// Bytes of fragments that it dropped, and has not given back.
     pub dead: u64,
+    /// Of the log's bytes, those that were given back.
+    pub punched: u64,
+    /// Bytes that compaction would give back, about: dead fragments, and headers of no use.
+    pub waste: u64,
     /// Places where synced records cannot be read.
     pub damaged: u32,
+}
+
+impl ShardStats {
+    /// Bytes that the log takes on the drive.
+    pub const fn allocated(&self) -> u64 {
+        self.log_bytes.saturating_sub(self.punched)
+    }
 }
 
 /// Something in a shard that cannot be read.
@@ -131,6 +146,8 @@ pub struct Engine {
     recovered: Report,
     /// Bytes that it may use; none: all of the file system.
     capacity: Option<u64>,
+    /// Bytes of logs in the making, by compaction.
+    successors: AtomicU64,
     space: Mutex<Option<(Duration, Fill)>>,
     /// The drive's clock when it was opened, and the machine's.
     clock: (u64, Duration),
@@ -314,14 +331,19 @@ impl Engine {
         {
             return Ok(fill);
         }
-        let device = self.drive.space().map_err(|error| self.fail(&error))?;
-        let fill = self.measure(device);
+        let fill = self.fill_now()?;
         *space = Some((now, fill));
         Ok(fill)
     }
 
+    /// The room on the drive at this moment.
+    fn fill_now(&self) -> Result<Fill, EngineError> {
+        let device = self.drive.space().map_err(|error| self.fail(&error))?;
+        Ok(self.measure(device))
+    }
+
     fn measure(&self, device: Space) -> Fill {
-        let (mut ours, mut dead) = (0u64, 0u64);
+        let (mut ours, mut dead) = (self.successors.load(Ordering::Relaxed), 0u64);
         for shard in lock(&self.shards).values() {
             let log = lock(&shard.log);
             ours += log.tail.saturating_sub(log.row.punched);
@@ -379,10 +401,18 @@ impl Engine {
         self.told(self.rows().clear(key))?;
         lock(&self.shards).remove(&key);
         self.files.forget(key);
-        match self.drive.remove(&key.file()) {
-            Ok(()) | Err(DriveError::NotFound(_)) => {}
-            Err(error) => return Err(self.fail(&error)),
+        // Cut first: whoever still reads the file would hold its room. An empty log is none.
+        let cut = |name: &str| {
+            self.drive.open(name, Open::Existing)?.set_len(0)?;
+            self.drive.remove(name)
+        };
+        for name in [key.successor(), key.file()] {
+            match cut(&name) {
+                Ok(()) | Err(DriveError::NotFound(_)) => {}
+                Err(error) => return Err(self.fail(&error)),
+            }
         }
+        *lock(&self.space) = None;
         self.drive
             .sync_folder(SHARDS)
             .map_err(|error| self.fail(&error))?;
@@ -440,6 +470,8 @@ fn stats(key: ShardKey, log: &Log) -> Option<ShardStats> {
         log_bytes: log.tail,
         live: log.row.live,
         dead: log.row.dead.saturating_sub(log.row.punched),
+        punched: log.row.punched,
+        waste: log.row.dead.saturating_sub(log.row.punched) + log.row.waste,
         damaged: log.row.damaged,
     })
 }

@@ -90,6 +90,11 @@ impl Engine {
         let base = rows.clock()?;
         let (mut shards, mut recovered) = (BTreeMap::new(), Report::default());
         for name in drive.list(SHARDS)? {
+            if ShardKey::is_successor(&name) {
+                // Compaction was broken off: the log itself is whole.
+                drive.remove(&format!("{SHARDS}/{name}"))?;
+                continue;
+            }
             let Some(key) = ShardKey::of_file(&name) else {
                 tracing::warn!(drive = %id, name, "a file that is no shard log; left alone");
                 continue;
@@ -125,6 +130,7 @@ impl Engine {
             faults_found: AtomicU64::new(1),
             recovered,
             capacity,
+            successors: AtomicU64::new(0),
             space: Mutex::default(),
             clock: (base, host.env.clock.now()),
             host: host.clone(),

@@ -99,6 +99,17 @@ impl ShardKey {
         format!("shards/{}-{}.log", self.volume, self.member)
     }
 
+    /// The name of the file that is to become the shard's log.
+    pub(crate) fn successor(self) -> String {
+        format!("{}{SUCCESSOR}", self.file())
+    }
+
+    /// Whether a name, without its folder, is that of such a file.
+    pub(crate) fn is_successor(name: &str) -> bool {
+        let log = name.strip_suffix(SUCCESSOR);
+        log.and_then(Self::of_file).is_some()
+    }
+
     /// The shard of a log's name, without its folder.
     pub(crate) fn of_file(name: &str) -> Option<Self> {
         let (volume, member) = name.strip_suffix(".log")?.split_once('-')?;
@@ -209,6 +220,9 @@ pub(crate) fn lens_of(lens: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
     runs
 }
 
+/// What the name of a log's successor ends in.
+const SUCCESSOR: &str = ".new";
+
 /// Where the blob and the stripe stand in the key of a row.
 const BLOB: std::ops::Range<usize> = 18..34;
 const STRIPE: std::ops::Range<usize> = 34..38;
@@ -298,6 +312,26 @@ impl Rows<'_> {
             }
         }
         Ok(runs)
+    }
+
+    /// The runs of a log from a blob and stripe on, in order: those that begin there or later; at
+    /// most so many.
+    pub(crate) fn runs_from(
+        &self,
+        log: LogId,
+        blob: BlobId,
+        stripe: u32,
+        limit: usize,
+    ) -> Result<Vec<(BlobId, u32, RunRow)>, IndexError> {
+        let from = log.stripe_row(b'r', blob, stripe);
+        let rows = self.0.scan(&from, &after_all(log.row(b'r')), limit)?;
+        let damaged = || IndexError("a row has a malformed key".to_owned());
+        let named = |(row, value): &Row| {
+            let blob = row.get(BLOB).and_then(|id| id.try_into().ok());
+            let blob = BlobId::from_bytes(blob.ok_or_else(damaged)?);
+            Ok((blob, stripe_of(row)?, Self::decode(value)?))
+        };
+        rows.iter().map(named).collect()
     }
 
     /// The stripes of a blob, among these, that are known to be corrupt.

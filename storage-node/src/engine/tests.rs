@@ -1,5 +1,6 @@
 //! The engine over a drive in memory: what it stores, and what faults do to it.
 
+mod compaction;
 mod faults;
 mod model;
 mod rebuild;

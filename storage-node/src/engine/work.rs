@@ -62,8 +62,9 @@ impl Engine {
     pub fn admit(&self, bytes: u64) -> Result<Admission, EngineError> {
         self.check_alive()?;
         let fill = self.fill()?;
-        let limit = u128::from(fill.capacity) * u128::from(self.host.settings.full_percent) / 100;
-        if u128::from(fill.used) + u128::from(bytes) > limit {
+        // What was taken on and may not be on the drive yet counts as well.
+        let taken = fill.used.saturating_add(self.appends.leased());
+        if taken.saturating_add(bytes) > self.host.settings.append_limit(fill.capacity) {
             return Err(EngineError::Full);
         }
         let drive = self.appends.try_lease(bytes).ok_or(EngineError::Busy)?;
@@ -239,7 +240,7 @@ impl Engine {
         .await
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         act: impl FnOnce(&Self) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {

@@ -54,6 +54,9 @@ fn names_of_logs_are_read_back_and_others_are_not() {
     ] {
         assert_eq!(ShardKey::of_file(name), None, "{name}");
     }
+    assert_eq!(key.successor(), "shards/12-3.log.new");
+    assert!(ShardKey::is_successor("12-3.log.new"));
+    assert!(!ShardKey::is_successor("12-3.log") && !ShardKey::is_successor("x.new"));
 }
 
 proptest! {

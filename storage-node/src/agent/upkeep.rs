@@ -1,0 +1,108 @@
+//! Upkeep of the drives: compaction, each drive by itself, a few at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use enfilade_placement::DriveId;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::Context;
+use crate::engine::{CompactError, Engine, ShardKey, Throttle};
+
+/// A shard whose log could not be compacted is left alone for so long.
+const LEAVE: Duration = Duration::from_secs(600);
+
+/// Compacts what pays, on all drives, until the agent stops.
+pub(super) async fn compact(context: Arc<Context>) {
+    let turns = Arc::new(Semaphore::new(
+        context.node.host().settings.compact_drives as usize,
+    ));
+    let work = |engine| compact_drive(Arc::clone(&context), engine, Arc::clone(&turns));
+    each_drive(&context, work).await;
+}
+
+/// Has something done for each drive that is served, for as long as it is: the task ends when the
+/// engine fails or is let go.
+async fn each_drive<F>(context: &Context, work: impl Fn(Weak<Engine>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut tasks: JoinSet<(DriveId, usize)> = JoinSet::new();
+    let mut running = BTreeSet::new();
+    loop {
+        for (id, engine) in context.engines() {
+            let name = (id, Arc::as_ptr(&engine) as usize);
+            if running.insert(name) {
+                let task = work(Arc::downgrade(&engine));
+                tasks.spawn(async move {
+                    task.await;
+                    name
+                });
+            }
+        }
+        let pause = context.node.host().settings.heartbeat;
+        tokio::select! {
+            () = context.stop.cancelled() => break,
+            Some(Ok(name)) = tasks.join_next(), if !tasks.is_empty() => {
+                running.remove(&name);
+                // It may still be there, failed, and would be begun again at once.
+                if !context.pause(pause).await { break; }
+            }
+            () = context.node.host().env.clock.sleep(pause) => {}
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn compact_drive(context: Arc<Context>, engine: Weak<Engine>, turns: Arc<Semaphore>) {
+    let mut leave: BTreeMap<ShardKey, Duration> = BTreeMap::new();
+    let settings = Arc::clone(&context.node.host().settings);
+    let throttle = Throttle {
+        busy: Some(settings.compact_rate_busy.get()),
+        idle: Some(settings.compact_rate.get()),
+    };
+    while context.pause(settings.compact_interval).await {
+        let Some(engine) = engine.upgrade().filter(|e| e.failure().is_none()) else {
+            return;
+        };
+        let work = async {
+            // Deletes that nothing came after wait for it to give their room back.
+            if let Err(error) = engine.reclaim_all().await {
+                tracing::debug!(drive = %engine.id(), %error, "room is not given back");
+            }
+            let _turn = turns.acquire().await;
+            compact_what_pays(&context, &engine, &mut leave, &throttle).await;
+        };
+        context.unless_stopped(work).await;
+    }
+}
+
+async fn compact_what_pays(
+    context: &Context,
+    engine: &Arc<Engine>,
+    leave: &mut BTreeMap<ShardKey, Duration>,
+    throttle: &Throttle,
+) {
+    loop {
+        let now = context.node.host().env.clock.now();
+        leave.retain(|_, until| *until > now);
+        let Ok(Some(key)) = engine.wasteful(|key| leave.contains_key(&key)) else {
+            return;
+        };
+        match engine.compact_at(key, throttle).await {
+            Ok(done) => {
+                tracing::debug!(drive = %engine.id(), ?key, ?done, "compacted a log");
+            }
+            Err(CompactError::Engine(error)) if engine.failure().is_some() => {
+                tracing::warn!(drive = %engine.id(), %error, "the drive failed amid compaction");
+                return;
+            }
+            Err(error) => {
+                tracing::info!(drive = %engine.id(), ?key, %error, "a log is not compacted");
+                leave.insert(key, now + LEAVE);
+            }
+        }
+    }
+}

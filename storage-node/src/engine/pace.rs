@@ -1,0 +1,59 @@
+//! How fast work behind the scenes may go: it gives way to requests.
+
+use std::time::Duration;
+
+use super::Engine;
+
+/// Bytes a second: while requests wait, and else. The default is without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Throttle {
+    /// While requests wait; none: not limited.
+    pub(crate) busy: Option<u64>,
+    /// Else.
+    pub(crate) idle: Option<u64>,
+}
+
+impl Throttle {
+    /// For how long to wait after so many bytes.
+    pub(crate) fn pause(&self, bytes: u64, busy: bool) -> Duration {
+        let rate = if busy { self.busy } else { self.idle };
+        let Some(rate) = rate else {
+            return Duration::ZERO;
+        };
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// Waits after so many bytes.
+    pub(crate) async fn spend(&self, engine: &Engine, bytes: u64) {
+        let pause = self.pause(bytes, engine.is_busy());
+        if !pause.is_zero() {
+            engine.host().env.clock.sleep(pause).await;
+        }
+    }
+}
+
+impl Engine {
+    /// Whether requests wait for the drive, so that other work should give way.
+    pub(crate) fn is_busy(&self) -> bool {
+        let reads = self.reads.available_permits();
+        let most = self.host.settings.drive_reads as usize;
+        reads < most.div_ceil(2) || self.appends.is_loaded()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_follows_from_the_rate() {
+        let throttle = Throttle {
+            busy: Some(1000),
+            idle: Some(10_000),
+        };
+        assert_eq!(throttle.pause(500, true), Duration::from_millis(500));
+        assert_eq!(throttle.pause(500, false), Duration::from_millis(50));
+        assert_eq!(Throttle::default().pause(500, true), Duration::ZERO);
+    }
+}
