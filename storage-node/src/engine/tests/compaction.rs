@@ -92,6 +92,25 @@ async fn what_is_live_stays_and_what_is_dead_goes() {
     assert_eq!(rig.read(shard, 9, 1).await, Ok(fragment(9, 1)));
 }
 
+/// Before and behind what is copied already: new, dropped, appended again, marked, fenced.
+async fn meddle(rig: &Rig, shard: ShardKey, step: u32) {
+    let delete = |blob, runs| rig.engine.delete(shard, BlobId::new(blob), runs);
+    if step == 2 {
+        rig.append(shard, 1, 2, 4..8).await.unwrap();
+        rig.append(shard, 1, 20, 0..4).await.unwrap();
+        delete(2, vec![(1, 2)]).await.unwrap();
+        delete(8, vec![(0, 1)]).await.unwrap();
+        let marks = vec![BlobId::new(2), BlobId::new(7)];
+        rig.engine.mark(shard, marks).await.unwrap();
+    }
+    if step == 3 {
+        delete(20, Vec::new()).await.unwrap();
+        delete(3, Vec::new()).await.unwrap();
+        rig.append(shard, 1, 3, 0..2).await.unwrap();
+        rig.engine.fence(shard, Epoch::new(4)).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn requests_go_on_while_a_log_is_compacted() {
     let mut rig = Rig::new();
@@ -108,38 +127,7 @@ async fn requests_go_on_while_a_log_is_compacted() {
     loop {
         let step = compaction.step(1).unwrap();
         steps += 1;
-        // Before and behind what is copied already: new, dropped, appended again, marked, fenced.
-        match steps {
-            2 => {
-                rig.append(shard, 1, 2, 4..8).await.unwrap();
-                rig.append(shard, 1, 20, 0..4).await.unwrap();
-                rig.engine
-                    .delete(shard, BlobId::new(2), vec![(1, 2)])
-                    .await
-                    .unwrap();
-                rig.engine
-                    .delete(shard, BlobId::new(8), vec![(0, 1)])
-                    .await
-                    .unwrap();
-                rig.engine
-                    .mark(shard, vec![BlobId::new(2), BlobId::new(7)])
-                    .await
-                    .unwrap();
-            }
-            3 => {
-                rig.engine
-                    .delete(shard, BlobId::new(20), Vec::new())
-                    .await
-                    .unwrap();
-                rig.engine
-                    .delete(shard, BlobId::new(3), Vec::new())
-                    .await
-                    .unwrap();
-                rig.append(shard, 1, 3, 0..2).await.unwrap();
-                rig.engine.fence(shard, Epoch::new(4)).await.unwrap();
-            }
-            _ => {}
-        }
+        meddle(&rig, shard, steps).await;
         for blob in [4, 5, 6] {
             assert_eq!(rig.read(shard, blob, 3).await, Ok(fragment(blob, 3)));
         }
