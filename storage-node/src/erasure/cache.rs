@@ -124,7 +124,7 @@ impl Pattern {
                 let divisor = self.sources.iter().map(factor).find_map(field::invert);
                 let divisor = divisor.expect("an MDS code has no coefficient of zero");
                 let wanted = self.wanted.iter().map(factor);
-                Matrix::column(wanted.map(|f| field::multiply(f, divisor)).collect())
+                Matrix::new(1, wanted.map(|f| field::multiply(f, divisor)).collect())
             }
         }
     }

@@ -21,9 +21,10 @@ impl Matrix {
         }
     }
 
-    /// A matrix of one column, to multiply a single fragment.
-    pub(super) fn column(cells: Vec<u8>) -> Self {
-        Self { columns: 1, cells }
+    /// A matrix of so many columns, given row by row.
+    pub(super) fn new(columns: usize, cells: Vec<u8>) -> Self {
+        debug_assert!(cells.len().is_multiple_of(columns));
+        Self { columns, cells }
     }
 
     /// The `m` rows of `k` coefficients that make parity of data, read out of the crate by encoding

@@ -30,7 +30,8 @@
 //! 64 bytes, the fragments count as padded with zeros to the next one. What parity would have past
 //! the same length is then zero too, so that it is not stored and not needed: parity of `n` bytes is
 //! the first `n` bytes of the parity of the padded fragments, and the same holds for all that is
-//! restored. A range of columns may be coded on its own when it begins at a multiple of 64 bytes.
+//! restored. A range of columns may be coded on its own when it begins at a multiple of 64 bytes, and
+//! ends at one or with the fragment.
 //!
 //! # Shortened stripes
 //!

@@ -60,15 +60,34 @@ fn check(codec: &Codec, stripe: &[Vec<u8>], present: &[usize], wanted: &[usize])
     }
 }
 
+/// The parity that the crate gives to fragments of any length, by our rule: padded with zeros to
+/// whole chunks, then cut.
+fn parity_by_crate(m: usize, data: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let length = data[0].len();
+    let mut padded = data.to_vec();
+    for fragment in &mut padded {
+        fragment.resize(length.next_multiple_of(64), 0);
+    }
+    let mut parity = reed_solomon_simd::encode(data.len(), m, &padded).unwrap();
+    for fragment in &mut parity {
+        assert!(fragment[length..].iter().all(|&byte| byte == 0));
+        fragment.truncate(length);
+    }
+    parity
+}
+
 #[test]
-fn parity_is_that_of_the_crate_for_all_profiles_to_20_and_4() {
-    for k in 2..=20 {
-        for m in 1..=4 {
-            let codec = Codec::new(k, m).unwrap();
-            for length in [128, COLUMN_BYTES, 2 * COLUMN_BYTES + 384] {
-                let stripe = noisy_stripe(&codec, length);
-                let parity = reed_solomon_simd::encode(k, m, &stripe[..k]).unwrap();
-                assert!(stripe[k..] == parity, "{k}+{m}, {length} bytes");
+fn every_kernel_gives_the_crates_parity_for_all_profiles_to_20_and_4_and_100_and_8() {
+    let profiles = (2..=20).flat_map(|k| (1..=4).map(move |m| (k, m)));
+    for (k, m) in profiles.chain([(100, 8)]) {
+        for length in [1, 31, 33, 64, 100, 128, 191, 1001, 4096] {
+            let data: Vec<_> = (0..k).map(|index| noise(length, index + length)).collect();
+            let expected = parity_by_crate(m, &data);
+            for kernel in Kernel::available() {
+                let codec = Codec::with_kernel(k, m, kernel).unwrap();
+                let mut parity = vec![vec![0xAA; length]; m];
+                codec.encode(&refs(&data), &mut muts(&mut parity)).unwrap();
+                assert!(parity == expected, "{kernel}, {k}+{m}, {length} bytes");
             }
         }
     }
@@ -117,21 +136,142 @@ const GOLDEN_8_3: [[u8; 8]; 3] = [
     [0x0a, 0x08, 0x0c, 0x0f, 0x08, 0x0c, 0x0a, 0x0f],
 ];
 
-#[test]
-fn every_erasure_of_up_to_m_fragments_is_restored() {
-    for total in 2..=9_usize {
-        for m in 1..total {
-            let codec = Codec::new(total - m, m).unwrap();
-            let stripe = noisy_stripe(&codec, 128);
-            for erased in 1_u32..1 << total {
-                if erased.count_ones() as usize > m {
-                    continue;
-                }
+/// Restores all that is lost, for every set of at most m lost fragments.
+fn lose_all_that_may_be_lost(totals: std::ops::RangeInclusive<usize>, length: usize) {
+    for (total, m) in totals.flat_map(|total| (1..total).map(move |m| (total, m))) {
+        let codec = Codec::new(total - m, m).unwrap();
+        let stripe = noisy_stripe(&codec, length);
+        for erased in 1_u32..1 << total {
+            if erased.count_ones() as usize <= m {
                 let (lost, present): (Vec<_>, Vec<_>) =
                     (0..total).partition(|&index| erased >> index & 1 == 1);
                 check(&codec, &stripe, &present, &lost);
             }
         }
+    }
+}
+
+#[test]
+fn every_erasure_of_up_to_m_of_at_most_13_fragments_is_restored() {
+    lose_all_that_may_be_lost(2..=13, 65);
+}
+
+#[test]
+fn every_erasure_of_up_to_m_of_14_fragments_is_restored() {
+    lose_all_that_may_be_lost(14..=14, 64);
+}
+
+#[test]
+fn every_kernel_restores_random_erasures_of_wide_profiles_at_odd_lengths() {
+    for kernel in Kernel::available() {
+        for (k, m) in [(10, 4), (16, 4), (20, 4), (17, 16), (100, 8), (100, 16)] {
+            let codec = Codec::with_kernel(k, m, kernel).unwrap();
+            let stripe = noisy_stripe(&codec, 777);
+            for round in 0..20 {
+                let mut order: Vec<usize> = (0..k + m).collect();
+                let keys = noise(2 * (k + m), round);
+                order.sort_by_key(|&index| (keys[2 * index], keys[2 * index + 1]));
+                let (lost, present) = order.split_at(1 + usize::from(keys[0]) % m);
+                check(&codec, &stripe, present, lost);
+            }
+        }
+    }
+}
+
+#[test]
+fn parity_follows_a_change_of_data() {
+    for kernel in Kernel::available() {
+        for (k, m) in [(2, 1), (4, 2), (20, 4), (100, 8)] {
+            let codec = Codec::with_kernel(k, m, kernel).unwrap();
+            let mut before = noisy_stripe(&codec, 200);
+            for index in [0, k / 2, k - 1] {
+                let mut data = before[..k].to_vec();
+                data[index] = noise(200, 1000 + index);
+                let after = stripe(&codec, data);
+                let changed = before[index].iter().zip(&after[index]);
+                let delta: Vec<u8> = changed.map(|(old, new)| old ^ new).collect();
+                let mut parity: Vec<_> = (k..).zip(muts(&mut before[k..])).collect();
+                parity.reverse();
+                // In two calls, each for a part of the parity.
+                let (some, others) = parity.split_at_mut(m / 2);
+                codec.update_parity(index, &delta, some).unwrap();
+                codec.update_parity(index, &delta, others).unwrap();
+                assert!(
+                    before[k..] == after[k..],
+                    "{kernel}, {k}+{m}, data at {index}"
+                );
+                before = after;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_update_of_parity_refuses_bad_arguments_and_writes_nothing() {
+    let codec = Codec::new(2, 2).unwrap();
+    let update = |index, delta: usize, parity: [(usize, usize); 2]| {
+        let mut fragments = parity.map(|(_, length)| vec![0x55; length]);
+        let [first, second] = &mut fragments;
+        let mut outputs = [
+            (parity[0].0, &mut first[..]),
+            (parity[1].0, &mut second[..]),
+        ];
+        let refused = codec
+            .update_parity(index, &vec![1; delta], &mut outputs)
+            .unwrap_err();
+        assert!(fragments.iter().flatten().all(|&byte| byte == 0x55));
+        refused
+    };
+    let range = |index, limit| ErasureError::IndexOutOfRange { index, limit };
+    assert_eq!(update(2, 64, [(2, 64), (3, 64)]), range(2, 2));
+    assert_eq!(update(0, 64, [(2, 64), (4, 64)]), range(4, 4));
+    assert_eq!(
+        update(0, 64, [(2, 64), (1, 64)]),
+        ErasureError::NotParity { index: 1 }
+    );
+    assert_eq!(
+        update(0, 64, [(3, 64), (3, 64)]),
+        ErasureError::DuplicateIndex { index: 3 }
+    );
+    assert_eq!(update(0, 0, [(2, 0), (3, 0)]), ErasureError::Empty);
+    let mismatch = |expected, actual| ErasureError::LengthMismatch { expected, actual };
+    assert_eq!(update(0, 64, [(2, 64), (3, 65)]), mismatch(64, 65));
+    assert_eq!(codec.update_parity(0, &[1], &mut []), Ok(()));
+}
+
+#[test]
+fn a_range_of_columns_between_multiples_of_64_bytes_is_coded_on_its_own() {
+    let codec = Codec::new(5, 3).unwrap();
+    let stripe = noisy_stripe(&codec, 4096 + 77);
+    for range in [0..64, 64..128, 192..4096, 4032..4096 + 77, 4096..4096 + 77] {
+        let cut: Vec<_> = stripe
+            .iter()
+            .map(|fragment| fragment[range.clone()].to_vec())
+            .collect();
+        check(&codec, &cut, &[7, 6, 5, 4, 3], &[0, 1, 2]);
+        check(&codec, &cut, &[0, 1, 2, 3, 4], &[6]);
+    }
+}
+
+#[test]
+fn a_kernel_has_a_name_and_only_one_that_runs_here_is_chosen() {
+    for kernel in Kernel::ALL {
+        assert_eq!(kernel.name().parse(), Ok(kernel));
+        if !kernel.runs_here() {
+            assert_eq!(kernel.choose(), Err(KernelError::NotHere { kernel }));
+        }
+    }
+    let unknown = "AVX2".parse::<Kernel>().unwrap_err().to_string();
+    assert!(
+        unknown.contains("'AVX2'") && unknown.ends_with("scalar"),
+        "{unknown}"
+    );
+    let kernel = Kernel::in_use();
+    assert_eq!(Some(kernel), Kernel::available().next());
+    assert_eq!(kernel.choose(), Ok(()));
+    if kernel != Kernel::Scalar {
+        let refused = Kernel::Scalar.choose();
+        assert_eq!(refused, Err(KernelError::TooLate { kernel }));
     }
 }
 

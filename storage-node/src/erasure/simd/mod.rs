@@ -12,6 +12,8 @@ mod avx2_gfni;
 mod avx512_gfni;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
