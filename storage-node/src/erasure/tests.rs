@@ -79,8 +79,8 @@ fn parity_by_crate(m: usize, data: &[Vec<u8>]) -> Vec<Vec<u8>> {
 #[test]
 fn every_kernel_gives_the_crates_parity_for_all_profiles_to_20_and_4_and_100_and_8() {
     let profiles = (2..=20).flat_map(|k| (1..=4).map(move |m| (k, m)));
-    for (k, m) in profiles.chain([(100, 8)]) {
-        for length in [1, 31, 33, 64, 100, 128, 191, 1001, 4096] {
+    for (k, m) in profiles.chain([(9, 7), (16, 16), (100, 8)]) {
+        for length in [1, 31, 33, 64, 100, 128, 191, 1001, 4096, 4352] {
             let data: Vec<_> = (0..k).map(|index| noise(length, index + length)).collect();
             let expected = parity_by_crate(m, &data);
             for kernel in Kernel::available() {
