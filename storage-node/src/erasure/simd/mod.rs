@@ -60,7 +60,10 @@ pub(super) fn runs_here(kernel: Kernel) -> bool {
 }
 
 /// Multiplies with bit matrices. `tables` has, for each source, one for each output.
-#[expect(unsafe_code, reason = "instructions that not every CPU has")]
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "instructions that not every CPU has")
+)]
 pub(super) fn affine(kernel: Kernel, tables: &[u64], work: &Work<'_>, outputs: &mut [&mut [u8]]) {
     work.check(kernel, tables.len(), outputs);
     match kernel {
@@ -75,7 +78,10 @@ pub(super) fn affine(kernel: Kernel, tables: &[u64], work: &Work<'_>, outputs: &
 }
 
 /// Multiplies with tables of nibbles. `tables` has, for each source, one for each output.
-#[expect(unsafe_code, reason = "instructions that not every CPU has")]
+#[cfg_attr(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    expect(unsafe_code, reason = "instructions that not every CPU has")
+)]
 pub(super) fn nibbles(
     kernel: Kernel,
     tables: &[Nibbles],

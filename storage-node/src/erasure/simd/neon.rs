@@ -1,7 +1,7 @@
 //! NEON: the products of nibbles are looked up in tables of 16 bytes, half a chunk at a time.
 //!
-//! Written from the same tables as the AVX2 kernel, and compiled for its target only. No machine
-//! of ours has run it yet: docs/performance.md says so, and gives no figures.
+//! Written from the same tables as the AVX2 kernel. It passed the tests under emulation, but no ARM
+//! CPU has run it yet: docs/performance.md says so, and gives no figures.
 
 use std::arch::aarch64::{
     uint8x16_t, vandq_u8, vdupq_n_u8, veorq_u8, vld1q_u8, vqtbl1q_u8, vshrq_n_u8, vst1q_u8,
