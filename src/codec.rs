@@ -10,8 +10,8 @@ const VARIABLE: &str = "ENFILADE_KERNEL";
 /// Chooses the kernel of this process, and logs it. To be called before anything is encoded.
 ///
 /// # Errors
-/// When `ENFILADE_KERNEL` names none that this CPU runs: whoever sets it wants that one, and is told
-/// which there are.
+/// When `ENFILADE_KERNEL` names none that this CPU runs: whoever sets it wants that one, and is
+/// told which there are.
 pub(crate) fn choose_kernel() -> Result<()> {
     let forced = std::env::var(VARIABLE).unwrap_or_default();
     named(&forced)

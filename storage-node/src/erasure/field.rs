@@ -8,8 +8,8 @@
 //! f * (low + high) = (f * (low + twist(high)) + twist(f * high)) + f * high
 //! ```
 //!
-//! where `high` on the right stands for the element's high byte as if it were a low one, and `twist`
-//! is a fixed linear map of bytes, `v[8 + i] = v[8] * v[i] + twist(v[i])`. So a kernel adds
+//! where `high` on the right stands for the element's high byte as if it were a low one, and
+//! `twist` is a fixed linear map of bytes, `v[8 + i] = v[8] * v[i] + twist(v[i])`. So a kernel adds
 //! `twist(high)` to the low bytes of its sources, multiplies bytes by bytes, and adds `twist(high)`
 //! to the low bytes of its outputs: half the work of factors of 16 bits, with the same parity.
 

@@ -205,8 +205,8 @@ impl Nibbles {
     }
 }
 
-/// The bit matrix that `gf2p8affineqb` takes: its byte 7 - i has the bits of the input that bit i of
-/// the output is the sum of.
+/// The bit matrix that `gf2p8affineqb` takes: its byte 7 - i has the bits of the input that bit i
+/// of the output is the sum of.
 pub(super) fn bit_matrix(map: &ByteMap) -> u64 {
     let row = |out: usize| {
         let bits = map.iter().enumerate();

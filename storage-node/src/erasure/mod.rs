@@ -18,10 +18,10 @@
 //! The code is linear, so its generator matrix is read out of the crate once, by encoding unit
 //! vectors. Encoding multiplies data by it. Decoding inverts it for the erasure pattern by Gauss
 //! elimination, keeps the rows that are wanted in a bounded cache, and multiplies the fragments
-//! that are there by them; this restores parity in the same pass as data. The crate's decoder, which
-//! transforms 65,536 points (about 270 us) before the first byte, is never called. Its encoder is a
-//! third as fast as a matrix and less, but for many parity fragments without GFNI, where `columns`
-//! calls it; for all others the crate defines the code and checks it in tests.
+//! that are there by them; this restores parity in the same pass as data. The crate's decoder,
+//! which transforms 65,536 points (about 270 us) before the first byte, is never called. Its
+//! encoder is a third as fast as a matrix and less, but for many parity fragments without GFNI,
+//! where `columns` calls it; for all others the crate defines the code and checks it in tests.
 //!
 //! All coefficients lie in a subfield of 256 elements; what that is worth stands in `field`.
 //!
@@ -29,10 +29,10 @@
 //!
 //! A fragment may have any length but zero; all of one call have the same. If it is no multiple of
 //! 64 bytes, the fragments count as padded with zeros to the next one. What parity would have past
-//! the same length is then zero too, so that it is not stored and not needed: parity of `n` bytes is
-//! the first `n` bytes of the parity of the padded fragments, and the same holds for all that is
-//! restored. A range of columns may be coded on its own when it begins at a multiple of 64 bytes, and
-//! ends at one or with the fragment.
+//! the same length is then zero too, so that it is not stored and not needed: parity of `n` bytes
+//! is the first `n` bytes of the parity of the padded fragments, and the same holds for all that is
+//! restored. A range of columns may be coded on its own when it begins at a multiple of 64 bytes,
+//! and ends at one or with the fragment.
 //!
 //! # Shortened stripes
 //!
@@ -104,9 +104,9 @@ struct Inner {
 }
 
 impl Codec {
-    /// Prepares the code of a profile with `k` data and `m` parity fragments, for the kernel of this
-    /// process. Costs `k` encodes of 64 bytes, and in the first call of a process the crate's tables
-    /// (8 MiB).
+    /// Prepares the code of a profile with `k` data and `m` parity fragments, for the kernel of
+    /// this process. Costs `k` encodes of 64 bytes, and in the first call of a process the crate's
+    /// tables (8 MiB).
     ///
     /// # Errors
     ///
@@ -189,8 +189,8 @@ impl Codec {
     /// # Errors
     ///
     /// [`ErasureError::IndexOutOfRange`] unless `index` is that of a data fragment and the others
-    /// exist, [`ErasureError::NotParity`] and [`ErasureError::DuplicateIndex`] for the list, and the
-    /// errors of length that [`Codec::encode`] has.
+    /// exist, [`ErasureError::NotParity`] and [`ErasureError::DuplicateIndex`] for the list, and
+    /// the errors of length that [`Codec::encode`] has.
     pub fn update_parity(
         &self,
         index: usize,

@@ -1,8 +1,8 @@
 //! Kernels that take instructions of one family of CPUs: the only unsafe code of the codec.
 //!
 //! What is unsafe is of two kinds. Calling a function with `#[target_feature]`: done here, after
-//! asking whether the CPU has the feature. Loading and storing vectors through pointers: done in the
-//! two functions that each kernel has for it, within bounds that [`Work::check`] has asserted.
+//! asking whether the CPU has the feature. Loading and storing vectors through pointers: done in
+//! the two functions that each kernel has for it, within bounds that [`Work::check`] has asserted.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
