@@ -18,7 +18,8 @@ use crate::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
     UploadsQuery,
 };
-use crate::api::root::{LedgerRow, RootEnvelope, RootOutcome, RootView};
+use crate::api::record::Blob;
+use crate::api::root::{LedgerQuery, LedgerRow, RootEnvelope, RootOutcome, RootView};
 
 /// A request to one replica.
 #[expect(
@@ -133,6 +134,17 @@ pub enum Call {
     Heartbeat(Heartbeat),
     /// The groups of this replica. Answered by every replica.
     Groups,
+    /// A blob as what references it holds it.
+    Blob {
+        /// The partition.
+        partition: PartitionId,
+        /// The key.
+        at: ObjectKey,
+        /// The blob.
+        blob: BlobId,
+    },
+    /// Rows of the ledger of some drives.
+    LedgerOf(LedgerQuery),
 }
 
 /// The answer to a [`Call`], of the variant that belongs to it.
@@ -164,12 +176,14 @@ pub enum Answer {
     View(RootView),
     /// To [`Call::Volumes`] and [`Call::AllVolumes`].
     Volumes(Vec<Volume>),
-    /// To [`Call::Ledger`].
+    /// To [`Call::Ledger`] and [`Call::LedgerOf`].
     Ledger(Vec<LedgerRow>),
     /// To [`Call::Heartbeat`].
     Heartbeat(HeartbeatReply),
     /// To [`Call::Groups`].
     Groups(Vec<GroupStatus>),
+    /// To [`Call::Blob`].
+    Blob(Option<Blob>),
 }
 
 impl Call {
@@ -183,7 +197,8 @@ impl Call {
             | Self::List { partition, .. }
             | Self::Uploads { partition, .. }
             | Self::Parts { partition, .. }
-            | Self::IsEmpty { partition, .. } => Some(*partition),
+            | Self::IsEmpty { partition, .. }
+            | Self::Blob { partition, .. } => Some(*partition),
             Self::Garbage(query) => Some(query.partition),
             Self::Time { group } => Some(*group),
             Self::Groups => None,
@@ -192,6 +207,7 @@ impl Call {
             | Self::Volumes(_)
             | Self::AllVolumes { .. }
             | Self::Ledger { .. }
+            | Self::LedgerOf(_)
             | Self::Heartbeat(_) => Some(PartitionId::ROOT),
         }
     }
@@ -229,6 +245,8 @@ impl Call {
             Self::Ledger { .. } => "ledger",
             Self::Heartbeat(_) => "heartbeat",
             Self::Groups => "groups",
+            Self::Blob { .. } => "blob",
+            Self::LedgerOf(_) => "ledger_of",
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, ensure};
 use enfilade_cluster::api::MetadataClient;
+use enfilade_cluster::api::root::RootView;
 use enfilade_cluster::env::Env;
-use enfilade_gateway::Gateway;
 use enfilade_placement::units::ByteSize;
 use enfilade_placement::{ClusterId, DriveId, EnclosureId, Generation};
 use enfilade_storage_node::agent::{Agent, DriveSpec};
@@ -20,6 +20,7 @@ use enfilade_storage_node::server::{Identity, StorageNode};
 use enfilade_storage_node::settings::Settings;
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::admin::commands::say;
 use crate::cli::DriveAddArgs;
@@ -102,6 +103,7 @@ impl Node {
         host: &Host,
         identity: Identity,
         metadata: &Arc<dyn MetadataClient>,
+        nodes: Arc<dyn Nodes>,
         drives: Vec<DriveSpec>,
         remote: Option<(TcpListener, &Token)>,
     ) -> Result<Self> {
@@ -114,7 +116,7 @@ impl Node {
             }
         };
         let count = drives.len();
-        let mut agent = Agent::start(Arc::clone(&service), Arc::clone(metadata), drives);
+        let mut agent = Agent::start(Arc::clone(&service), Arc::clone(metadata), nodes, drives);
         agent.ready().await;
         for (drive, condition) in agent.conditions() {
             if let Some(reason) = condition.reason {
@@ -134,6 +136,11 @@ impl Node {
         &self.service
     }
 
+    /// The root state as its agent hears of it.
+    pub(crate) fn view(&self) -> watch::Receiver<Arc<RootView>> {
+        self.agent.view()
+    }
+
     /// The drives that it was told to serve.
     pub(crate) fn drive_count(&self) -> usize {
         self.drives
@@ -148,22 +155,20 @@ impl Node {
     }
 }
 
-/// Nodes in other processes, found through the view of a gateway, which is made of them: they are
-/// told of it afterwards.
+/// Nodes in other processes, found through the view of a gateway or an agent, which is made of them:
+/// they are told of it afterwards.
 #[derive(Default)]
 pub(crate) struct DistantNodes(OnceLock<RemoteNodes>);
 
 impl DistantNodes {
-    /// Makes nodes reachable at the addresses that a gateway's view holds.
+    /// Makes nodes reachable at the addresses that a view holds.
     ///
     /// # Errors
     /// When the credential cannot be sent.
-    pub(crate) fn follow(&self, gateway: &Gateway, token: &Token) -> Result<()> {
+    pub(crate) fn follow(&self, view: watch::Receiver<Arc<RootView>>, token: &Token) -> Result<()> {
         let transport = Transport::new(&token.credential, &Settings::default());
         let transport = transport.context("the token's credential")?;
-        let _ = self
-            .0
-            .set(RemoteNodes::new(transport, gateway.view().changes()));
+        let _ = self.0.set(RemoteNodes::new(transport, view));
         Ok(())
     }
 }

@@ -178,7 +178,11 @@ impl Process {
         let identity = drives::identity(self.token.cluster, id);
         let specs = drives::specs(&node.drives);
         let remote = Some((socket, &self.token));
-        self.node = Some(Node::start(&host, identity, &self.metadata, specs, remote).await?);
+        let nodes = Arc::new(DistantNodes::default());
+        let others = Arc::clone(&nodes) as _;
+        let node = Node::start(&host, identity, &self.metadata, others, specs, remote).await?;
+        nodes.follow(node.view(), &self.token)?;
+        self.node = Some(node);
         Ok(())
     }
 
@@ -195,7 +199,7 @@ impl Process {
             Arc::clone(&nodes) as _,
             &self.admin.registry,
         )?;
-        nodes.follow(&gateway, &self.token)?;
+        nodes.follow(gateway.view().changes(), &self.token)?;
         self.s3 = Some(S3Server::start(gateway, socket));
         Ok(())
     }

@@ -122,7 +122,8 @@ impl OneProcess {
             .into_iter()
             .map(EmbeddedDrive::spec)
             .collect();
-        let node = Node::start(&self.host, identity, &self.metadata, specs, None).await?;
+        let nodes = Arc::new(self.local.clone());
+        let node = Node::start(&self.host, identity, &self.metadata, nodes, specs, None).await?;
         self.local.insert(node.service());
         lock(&self.nodes).insert(id, node);
         Ok(())

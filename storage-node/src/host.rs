@@ -23,6 +23,7 @@ pub struct Host {
     pub(crate) index_memory: IndexMemory,
     pub(crate) appends: Budget,
     pub(crate) reads: Budget,
+    pub(crate) repairs: Budget,
 }
 
 impl Host {
@@ -41,6 +42,7 @@ impl Host {
             ),
             appends: Budget::new(settings.node_queue.get()),
             reads: Budget::new(settings.node_reads.get()),
+            repairs: Budget::new(settings.repair_memory.get()),
             settings: Arc::new(settings),
             env,
         }

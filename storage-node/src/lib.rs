@@ -8,6 +8,7 @@ pub mod engine;
 pub mod erasure;
 pub mod host;
 pub mod metrics;
+mod rebuild;
 pub mod server;
 pub mod settings;
 mod wire;

@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use self::upkeep::Upkeep;
+use crate::api::Cause;
 use crate::erasure::Kernel;
 
 /// Counters of all drives and nodes of a process.
@@ -30,6 +31,36 @@ pub struct Metrics {
     pub(crate) garbage: IntCounter,
     /// Of compaction and scrub.
     pub(crate) upkeep: Upkeep,
+    pub(crate) repair: RepairMetrics,
+}
+
+/// Traffic by cause, and repair.
+#[derive(Debug, Clone)]
+pub(crate) struct RepairMetrics {
+    pub(crate) traffic: IntCounterVec,
+    pub(crate) rebuilt: IntCounter,
+    pub(crate) put_off: IntCounter,
+}
+
+impl Default for RepairMetrics {
+    fn default() -> Self {
+        let traffic = Opts::new(
+            "enfilade_storage_node_traffic_bytes_total",
+            "Bytes of fragments that drives read and wrote, by what for and by direction",
+        );
+        Self {
+            traffic: IntCounterVec::new(traffic, &["cause", "direction"])
+                .expect("the name is well formed"),
+            rebuilt: counter(
+                "enfilade_storage_node_rebuilt_fragments_total",
+                "Fragments that were rebuilt, synced, read back and verified",
+            ),
+            put_off: counter(
+                "enfilade_storage_node_repairs_put_off_total",
+                "Attempts to repair a shard that had to leave something in the ledger",
+            ),
+        }
+    }
 }
 
 fn counter(name: &str, text: &str) -> IntCounter {
@@ -54,6 +85,7 @@ impl Default for Metrics {
             "Requests that a node refused, by reason",
         );
         Self {
+            repair: RepairMetrics::default(),
             appended: counter(
                 "enfilade_storage_node_appended_fragments_total",
                 "Fragments that were synced",
@@ -121,12 +153,24 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Counts bytes that drives read.
+    pub(crate) fn count_read(&self, cause: Cause, bytes: u64) {
+        let labels = [cause.word(), "read"];
+        self.repair.traffic.with_label_values(&labels).inc_by(bytes);
+    }
+
+    /// Counts bytes that drives wrote.
+    pub(crate) fn count_write(&self, cause: Cause, bytes: u64) {
+        let labels = [cause.word(), "write"];
+        self.repair.traffic.with_label_values(&labels).inc_by(bytes);
+    }
+
     /// Enters them into a registry; once a process.
     ///
     /// # Errors
     /// When they are there already.
     pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn Collector>; 15] = [
+        let all: Vec<Box<dyn Collector>> = vec![
             Box::new(self.appended.clone()),
             Box::new(self.appended_bytes.clone()),
             Box::new(self.read.clone()),
@@ -142,6 +186,9 @@ impl Metrics {
             Box::new(self.damaged.clone()),
             Box::new(self.orphans.clone()),
             Box::new(self.garbage.clone()),
+            Box::new(self.repair.traffic.clone()),
+            Box::new(self.repair.rebuilt.clone()),
+            Box::new(self.repair.put_off.clone()),
         ];
         all.into_iter()
             .chain(self.upkeep.all())

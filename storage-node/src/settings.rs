@@ -14,6 +14,11 @@ pub struct Settings {
     pub node_queue: ByteSize,
     /// Bytes of reads that are under way at once in the process.
     pub node_reads: ByteSize,
+    /// Bytes of fragments that are being rebuilt at once in the process, with what they are rebuilt
+    /// from: repair's share of its memory (PROTOCOLS 16).
+    pub repair_memory: ByteSize,
+    /// How often a node looks for what it has to repair.
+    pub repair_interval: Duration,
     /// How many reads a drive works on at once.
     pub drive_reads: u32,
     /// Shard logs that a drive keeps open. With 24 drives, and the files of their indexes, a
@@ -68,6 +73,8 @@ impl Default for Settings {
             drive_queue: ByteSize::mib(32),
             node_queue: ByteSize::mib(256),
             node_reads: ByteSize::mib(128),
+            repair_memory: ByteSize::mib(32),
+            repair_interval: Duration::from_secs(2),
             drive_reads: 16,
             open_logs: 32,
             open_index_files: 32,
@@ -125,6 +132,7 @@ impl Settings {
             (fits(self.drive_queue), "drive_queue", whole_append),
             (fits(self.node_queue), "node_queue", whole_append),
             (fits(self.node_reads), "node_reads", whole_append),
+            (fits(self.repair_memory), "repair_memory", whole_append),
             (self.drive_reads > 0, "drive_reads", "must not be 0"),
             (self.open_logs > 0, "open_logs", "must not be 0"),
             (

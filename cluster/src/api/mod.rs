@@ -33,7 +33,8 @@ use query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
     UploadsQuery,
 };
-use root::{LedgerRow, RootCommand, RootOutcome, RootView};
+use record::Blob;
+use root::{LedgerQuery, LedgerRow, RootCommand, RootOutcome, RootView};
 
 /// A result of the metadata service.
 pub type Result<T> = std::result::Result<T, MetadataError>;
@@ -71,6 +72,10 @@ pub trait MetadataClient: Send + Sync + 'static {
     /// The bytes of a blob that is kept inline under a key; `None` when it is gone.
     async fn inline(&self, at: &ObjectKey, blob: BlobId) -> Result<Option<Bytes>>;
 
+    /// A blob as the record or part under a key that references it holds it; `None` when nothing
+    /// does: it is dead, or its writer has not committed it yet. Asking changes nothing.
+    async fn blob(&self, at: &ObjectKey, blob: BlobId) -> Result<Option<Blob>>;
+
     /// One page of the keys of a bucket, in order of their bytes.
     async fn list(&self, bucket: BucketId, query: ListQuery) -> Result<ListPage>;
 
@@ -106,6 +111,10 @@ pub trait MetadataClient: Send + Sync + 'static {
     /// The ledger's rows: rot and partial shards (PROTOCOLS 22). Whole missing shards follow from
     /// the volumes and the topology.
     async fn ledger(&self, limit: usize) -> Result<Vec<LedgerRow>>;
+
+    /// The rows of the ledger whose members are on these drives, as the volumes now are, in order;
+    /// all rows of a shard, or none.
+    async fn ledger_of(&self, query: LedgerQuery) -> Result<Vec<LedgerRow>>;
 
     /// Tells the root leader that a node lives, and how its drives are. Kept in the leader's
     /// memory; never committed.

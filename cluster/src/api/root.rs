@@ -149,6 +149,15 @@ pub enum RootCommand {
         /// Monotonic time since its last tick (or its election), in milliseconds.
         elapsed_ms: u64,
     },
+    /// Replaces all rows of a shard by these: it is known now what it lacks.
+    RefineFaults {
+        /// The volume.
+        volume: VolumeId,
+        /// The member.
+        member: u8,
+        /// What it lacks.
+        ranges: Vec<LedgerRange>,
+    },
 }
 
 /// What a cluster is born with.
@@ -283,6 +292,17 @@ pub struct LedgerRow {
     pub member: u8,
     /// Which fragments.
     pub what: LedgerRange,
+}
+
+/// Which rows of the ledger a node asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LedgerQuery {
+    /// Its drives.
+    pub drives: Vec<DriveId>,
+    /// Only shards after this one, by volume and member.
+    pub after: Option<(VolumeId, u8)>,
+    /// No further shard is begun when there are so many rows.
+    pub limit: u32,
 }
 
 /// Which fragments of a shard are missing or corrupt.

@@ -18,7 +18,8 @@ use crate::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
     UploadsQuery,
 };
-use crate::api::root::{LedgerRow, RootCommand, RootEnvelope, RootOutcome, RootView};
+use crate::api::record::Blob;
+use crate::api::root::{LedgerQuery, LedgerRow, RootCommand, RootEnvelope, RootOutcome, RootView};
 use crate::api::{MetadataClient, Result};
 use crate::call::{Answer, Call};
 
@@ -164,6 +165,16 @@ impl<T: Transport> MetadataClient for Client<T> {
         expect!(&call, answer, Answer::Inline)
     }
 
+    async fn blob(&self, at: &ObjectKey, blob: BlobId) -> Result<Option<Blob>> {
+        let make = |partition| Call::Blob {
+            partition,
+            at: at.clone(),
+            blob,
+        };
+        let (call, answer) = self.ask(at, make).await?;
+        expect!(&call, answer, Answer::Blob)
+    }
+
     async fn list(&self, bucket: BucketId, query: ListQuery) -> Result<ListPage> {
         self.list_pages(bucket, query).await
     }
@@ -270,6 +281,11 @@ impl<T: Transport> MetadataClient for Client<T> {
         let call = Call::Ledger {
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
         };
+        expect!(&call, self.ask_root(&call).await?, Answer::Ledger)
+    }
+
+    async fn ledger_of(&self, query: LedgerQuery) -> Result<Vec<LedgerRow>> {
+        let call = Call::LedgerOf(query);
         expect!(&call, self.ask_root(&call).await?, Answer::Ledger)
     }
 

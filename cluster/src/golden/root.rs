@@ -134,6 +134,11 @@ fn commands() -> Vec<RootCommand> {
         RootCommand::ReportFaults(faults()),
         RootCommand::CloseFaults(faults()),
         RootCommand::Tick { elapsed_ms: 1000 },
+        RootCommand::RefineFaults {
+            volume,
+            member: 5,
+            ranges: vec![LedgerRange::stripes(BLOB, 1..=2)],
+        },
     ]
 }
 
@@ -157,6 +162,7 @@ const fn command_name(command: &RootCommand) -> &'static str {
         RootCommand::ReportFaults(_) => "report-faults",
         RootCommand::CloseFaults(_) => "close-faults",
         RootCommand::Tick { .. } => "tick",
+        RootCommand::RefineFaults { .. } => "refine-faults",
     }
 }
 

@@ -4,8 +4,9 @@ use enfilade_placement::{BlobId, Stamp};
 
 use crate::api::key::RowPrefix;
 use crate::api::query::BlobAt;
-use crate::api::record::{Blob, CONTENT_IN_RECORD_MAX, Content, ObjectRecord};
+use crate::api::record::{Blob, CONTENT_IN_RECORD_MAX, Content, ObjectRecord, PartRecord};
 use crate::partition::keys;
+use crate::partition::state::Owner;
 use crate::rows::{Rows, RowsError, Table, Txn};
 use crate::typed;
 
@@ -117,6 +118,33 @@ pub(super) fn find(
         }
     };
     Ok(blobs.into_iter().find(|blob| blob.id == id))
+}
+
+/// A blob as what references it holds it.
+pub(super) fn of_owner(
+    rows: &dyn Rows,
+    row: &RowPrefix,
+    owner: Owner,
+    blob: BlobId,
+) -> Result<Option<Blob>, RowsError> {
+    match owner {
+        Owner::Part { upload, number } => {
+            let key = keys::part(row, upload, number);
+            let part = typed::load::<PartRecord>(rows, Table::Parts, &key)?;
+            Ok(part.map(|part| part.blob).filter(|found| found.id == blob))
+        }
+        Owner::Record { stamp, offset } => {
+            let latest = typed::load::<ObjectRecord>(rows, Table::Latest, &keys::latest(row))?;
+            let record = match latest.filter(|latest| latest.stamp == stamp) {
+                Some(latest) => Some(latest),
+                None => typed::load(rows, Table::Versions, &keys::version(row, stamp))?,
+            };
+            match record {
+                Some(record) => find(rows, row, record, offset, blob),
+                None => Ok(None),
+            }
+        }
+    }
 }
 
 /// Removes the rows that a record keeps its blobs in.

@@ -4,7 +4,7 @@ use enfilade_placement::{Chain, Enclosure, Topology, Volume, VolumeId};
 use serde::de::DeserializeOwned;
 
 use crate::api::command::GroupTime;
-use crate::api::root::{Bucket, LedgerRow, Partition, RootView};
+use crate::api::root::{Bucket, LedgerQuery, LedgerRow, Partition, RootView};
 use crate::root::keys::{self, Kind};
 use crate::root::state::{self, DriveRow};
 use crate::rows::{Rows, RowsError, Table};
@@ -109,6 +109,41 @@ pub fn all_volumes(
 pub fn ledger(rows: &dyn Rows, limit: usize) -> Result<Vec<LedgerRow>, RowsError> {
     let page = typed::collect(rows, Table::Root, &keys::all(Kind::Ledger), limit)?;
     Ok(page.into_iter().map(|(_, row)| row).collect())
+}
+
+/// As [`crate::api::MetadataClient::ledger_of`].
+///
+/// # Errors
+/// When rows cannot be read or decoded.
+pub fn ledger_of(rows: &dyn Rows, query: &LedgerQuery) -> Result<Vec<LedgerRow>, RowsError> {
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let (all, end) = keys::all(Kind::Ledger);
+    let first = match query.after {
+        Some((volume, member)) => keys::ledger_of_shard(volume, member).1.unwrap_or(all),
+        None => all,
+    };
+    let mut found: Vec<LedgerRow> = Vec::new();
+    let mut last: Option<((VolumeId, u8), bool)> = None;
+    typed::scan(rows, Table::Root, &(first, end), &mut |key, value| {
+        let row: LedgerRow = typed::decode(Table::Root, key, value)?;
+        let shard = (row.volume, row.member);
+        let ours = match last {
+            Some((seen, ours)) if seen == shard => ours,
+            _ if found.len() >= limit => return Ok(typed::go_on_while(false)),
+            _ => {
+                let volume = typed::load::<Volume>(rows, Table::Root, &keys::volume(row.volume))?;
+                let members = volume.map(|volume| volume.members).unwrap_or_default();
+                let drive = members.get(usize::from(row.member)).copied().flatten();
+                drive.is_some_and(|drive| query.drives.contains(&drive))
+            }
+        };
+        last = Some((shard, ours));
+        if ours {
+            found.push(row);
+        }
+        Ok(typed::go_on_while(true))
+    })?;
+    Ok(found)
 }
 
 /// The volumes that are open, suspended or sealing.

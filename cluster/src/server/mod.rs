@@ -238,6 +238,7 @@ const fn pages(call: &Call) -> bool {
             | Call::Garbage(_)
             | Call::AllVolumes { .. }
             | Call::Ledger { .. }
+            | Call::LedgerOf(_)
     )
 }
 

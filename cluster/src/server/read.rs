@@ -54,6 +54,9 @@ pub fn answer(
         Call::Ledger { limit } => {
             Answer::Ledger(root::read::ledger(rows, limited(*limit)).map_err(failed)?)
         }
+        Call::LedgerOf(query) => {
+            Answer::Ledger(root::read::ledger_of(rows, query).map_err(failed)?)
+        }
         _ => return Ok(None),
     };
     Ok(Some(answer))
@@ -89,6 +92,14 @@ fn answer_key(rows: &dyn Rows, call: &Call) -> Result<Option<Answer>, MetadataEr
         } => {
             check(rows, *partition, at)?;
             Answer::Inline(partition::read::inline(rows, at, *blob).map_err(failed)?)
+        }
+        Call::Blob {
+            partition,
+            at,
+            blob,
+        } => {
+            check(rows, *partition, at)?;
+            Answer::Blob(partition::read::blob(rows, at, *blob).map_err(failed)?)
         }
         Call::Parts {
             partition,

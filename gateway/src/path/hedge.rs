@@ -284,6 +284,7 @@ async fn ask_member(
             at,
             blob,
             ranges: ranges.clone(),
+            cause: enfilade_storage_node::api::Cause::Get,
         };
         let late = || ShardError::Unreachable("late".to_owned());
         let answer = within(clock, inner.settings.read_deadline, client.read(request)).await;

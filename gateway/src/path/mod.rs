@@ -152,17 +152,7 @@ impl DataPath {
     /// How a blob is coded; `None` when it is inline.
     #[cfg(test)]
     fn shape_of(&self, blob: &Blob) -> Option<shape::Shape> {
-        use enfilade_cluster::api::record::Place;
-        match blob.place {
-            Place::Inline => None,
-            Place::Striped {
-                profile, layout, ..
-            } => Some(shape::Shape {
-                blob: blob.id,
-                profile,
-                layout,
-            }),
-        }
+        shape::Shape::of(blob)
     }
 
     /// The metrics, to be shown in a registry.

@@ -1,30 +1,115 @@
 //! Reporting what was found corrupt, until the ledger takes it (PROTOCOLS 22).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use enfilade_cluster::api::root::{LedgerRange, LedgerRow, RootCommand};
-use enfilade_placement::DriveId;
+use enfilade_placement::{BlobId, DriveId};
 
 use super::Context;
-use crate::engine::{Fault, ShardKey};
+use crate::engine::{Engine, Fault, ShardKey};
 
 /// Beyond so many corrupt fragments the shard counts as whole.
 const FRAGMENTS_PER_SHARD: usize = 1000;
 /// Rows of one report.
 const ROWS_PER_REPORT: usize = 500;
 
+/// What the agent remembers of the ledger.
+#[derive(Default)]
+pub(super) struct LedgerNotes {
+    /// Counts what may have taken out of the ledger what was found meanwhile.
+    changes: AtomicU64,
+    /// Blobs with corrupt fragments that nothing references: they are no entries of the ledger,
+    /// unless they are committed after all.
+    aside: Mutex<Aside>,
+}
+
+#[derive(Default)]
+struct Aside {
+    blobs: BTreeSet<(DriveId, ShardKey, BlobId)>,
+    looked: Duration,
+}
+
+impl LedgerNotes {
+    /// Something was taken out of the ledger: what is known is to be reported again.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The corrupt fragments of a blob are not to be reported while nothing references it.
+    pub(super) fn set_aside(&self, drive: DriveId, key: ShardKey, blob: BlobId) {
+        self.aside().blobs.insert((drive, key, blob));
+    }
+
+    /// Whether nothing is set aside.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.aside().blobs.is_empty()
+    }
+
+    fn aside(&self) -> MutexGuard<'_, Aside> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks, now and then, whether blobs that nothing referenced were committed after all.
+pub(super) async fn look_again(context: &Context) {
+    let now = context.node.host().env.clock.now();
+    let blobs = {
+        let mut aside = context.ledger.aside();
+        let due = aside.looked + context.node.host().settings.orphan_interval <= now;
+        if !due || aside.blobs.is_empty() {
+            return;
+        }
+        aside.looked = now;
+        aside.blobs.clone()
+    };
+    let engines = context.engines();
+    for (drive, key, blob) in blobs {
+        let stays = match engines.get(&drive) {
+            Some(engine) => is_aside(context, engine, key, blob).await,
+            None => true,
+        };
+        if !stays {
+            context.ledger.aside().blobs.remove(&(drive, key, blob));
+            context.ledger.changed();
+        }
+    }
+}
+
+/// Whether a blob has corrupt fragments here and is still not referenced, as far as is known.
+async fn is_aside(context: &Context, engine: &Arc<Engine>, key: ShardKey, blob: BlobId) -> bool {
+    let after = blob.get().checked_sub(1).map(BlobId::new);
+    let Ok((found, _)) = engine.inventory(key, after, 1).await else {
+        return true;
+    };
+    let Some(held) = found.into_iter().find(|held| held.blob == blob) else {
+        return false;
+    };
+    match held.owner.filter(|_| !held.bad.is_empty()) {
+        Some(owner) => !matches!(context.metadata.blob(&owner.at, blob).await, Ok(Some(_))),
+        None => false,
+    }
+}
+
 /// Reports faults until the agent stops.
 pub(super) async fn report(context: Arc<Context>) {
     // Reported again after a restart, which the ledger does not mind.
     let mut known: BTreeSet<LedgerRow> = BTreeSet::new();
-    let mut reported = Vec::new();
+    let (mut reported, mut changes) = (Vec::new(), 0);
     while context.pause(context.node.host().settings.heartbeat).await {
         let counts: Vec<(DriveId, u64)> = context
             .engines()
             .values()
             .map(|e| (e.id(), e.faults_found()))
             .collect();
+        let now = context.ledger.changes.load(Ordering::Acquire);
+        if now != changes {
+            (reported, changes) = (Vec::new(), now);
+            known.clear();
+        }
         if counts != reported {
             let mut done = false;
             let report = async { done = report_once(&context, &mut known).await };
@@ -59,11 +144,15 @@ async fn report_once(context: &Context, known: &mut BTreeSet<LedgerRow>) -> bool
 
 fn rows(context: &Context) -> BTreeSet<LedgerRow> {
     let mut faults: BTreeMap<ShardKey, Vec<LedgerRange>> = BTreeMap::new();
+    let aside = context.ledger.aside().blobs.clone();
     for engine in context.engines().into_values() {
         let Ok(found) = engine.faults(FRAGMENTS_PER_SHARD + 1) else {
             continue;
         };
         for Fault { key, fragment } in found {
+            if fragment.is_some_and(|(blob, _)| aside.contains(&(engine.id(), key, blob))) {
+                continue;
+            }
             faults.entry(key).or_default().push(match fragment {
                 Some((blob, stripe)) => LedgerRange::stripes(blob, stripe..=stripe),
                 None => LedgerRange::Whole,

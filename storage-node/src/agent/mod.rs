@@ -8,6 +8,7 @@ mod faults;
 mod fence;
 mod garbage;
 mod orphans;
+mod repair;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Nodes;
 use crate::drive::Drive;
 use crate::drive::file::{FileDrive, OpenError};
 use crate::drive::superblock::Superblock;
@@ -114,6 +116,8 @@ pub struct Agent {
 struct Context {
     node: Arc<StorageNode>,
     metadata: Arc<dyn MetadataClient>,
+    nodes: Arc<dyn Nodes>,
+    ledger: faults::LedgerNotes,
     conditions: Mutex<BTreeMap<DriveId, Condition>>,
     view: watch::Sender<Arc<RootView>>,
     stop: CancellationToken,
@@ -121,14 +125,18 @@ struct Context {
 
 impl Agent {
     /// Starts the agent of a node: every drive is attached and served, or tried again now and then.
+    /// What it repairs it reads from other nodes.
     pub fn start(
         node: Arc<StorageNode>,
         metadata: Arc<dyn MetadataClient>,
+        nodes: Arc<dyn Nodes>,
         drives: Vec<DriveSpec>,
     ) -> Self {
         let context = Arc::new(Context {
             node,
             metadata,
+            nodes,
+            ledger: faults::LedgerNotes::default(),
             conditions: Mutex::default(),
             view: watch::Sender::new(Arc::default()),
             stop: CancellationToken::new(),
@@ -148,6 +156,7 @@ impl Agent {
         tasks.spawn(garbage::collect(Arc::clone(&context)));
         tasks.spawn(orphans::condemn(Arc::clone(&context)));
         tasks.spawn(faults::report(Arc::clone(&context)));
+        tasks.spawn(repair::repair(Arc::clone(&context)));
         tasks.spawn(drives::checkpoint(Arc::clone(&context)));
         tasks.spawn(upkeep::compact(Arc::clone(&context)));
         Self {
@@ -168,6 +177,11 @@ impl Agent {
     /// How the drives are; one that was not tried yet is left out.
     pub fn conditions(&self) -> BTreeMap<DriveId, Condition> {
         self.context.conditions()
+    }
+
+    /// The root state as it hears of it.
+    pub fn view(&self) -> watch::Receiver<Arc<RootView>> {
+        self.context.view.subscribe()
     }
 
     /// Ends all work, makes the indexes durable, and lets go of the drives.

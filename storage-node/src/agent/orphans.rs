@@ -110,7 +110,7 @@ async fn judge(
 }
 
 /// The stripes that the shard holds of a blob and that no extent names (PROTOCOLS 13).
-async fn outside(
+pub(super) async fn outside(
     engine: &Arc<Engine>,
     key: ShardKey,
     blob: enfilade_placement::BlobId,

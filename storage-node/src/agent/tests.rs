@@ -1,5 +1,6 @@
 //! The agent against a metadata service that is scripted.
 
+mod repair;
 mod root;
 
 use std::sync::Arc;
@@ -101,7 +102,8 @@ impl Rig {
         let node = StorageNode::new(host, identity(), Arc::clone(&metadata));
         let spec = |((slot, id), drive)| DriveSpec::memory(id, slot, drive);
         let specs = (0..).zip(DRIVES).zip(&drives).map(spec).collect();
-        let mut agent = Agent::start(Arc::clone(&node), metadata, specs);
+        let nodes = Arc::new(crate::client::in_process::LocalNodes::default());
+        let mut agent = Agent::start(Arc::clone(&node), metadata, nodes, specs);
         tokio::time::timeout(Duration::from_secs(20), agent.ready())
             .await
             .unwrap();
@@ -424,11 +426,7 @@ async fn faults_are_reported_until_the_ledger_takes_them() {
         offset: 0,
         len: 1,
     }];
-    let read = crate::api::read::ReadRequest {
-        at: rig.at(0),
-        blob: BlobId::new(1),
-        ranges,
-    };
+    let read = crate::api::read::ReadRequest::get(rig.at(0), BlobId::new(1), ranges);
     rig.node.read(read).await.unwrap()[0].clone().unwrap_err();
     until(async || !rig.root.reported().is_empty()).await;
     let row = &rig.root.reported()[0];

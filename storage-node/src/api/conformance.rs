@@ -115,11 +115,7 @@ async fn any_range_of_what_was_appended_is_read(Subject { client, at }: &Subject
         range(6, 100, 0),
         range(5, 1, 65535),
     ];
-    let read = ReadRequest {
-        at,
-        blob,
-        ranges: ranges.clone(),
-    };
+    let read = ReadRequest::get(at, blob, ranges.clone());
     let answers = client.read(read).await.expect("read");
     for (range, answer) in ranges.iter().zip(answers) {
         let (start, fragment) = (range.offset as usize, &bytes[range.stripe as usize - 5]);
@@ -129,13 +125,7 @@ async fn any_range_of_what_was_appended_is_read(Subject { client, at }: &Subject
             "{range:?}"
         );
     }
-    let none = client
-        .read(ReadRequest {
-            at,
-            blob,
-            ranges: Vec::new(),
-        })
-        .await;
+    let none = client.read(ReadRequest::get(at, blob, Vec::new())).await;
     assert_eq!(none, Ok(Vec::new()));
 }
 
@@ -160,11 +150,7 @@ async fn a_repeat_is_harmless_and_other_bytes_are_refused(Subject { client, at }
         .append(append_of(at, blob, 1, &sample(7..8, 4096)))
         .await;
     assert!(matches!(other, Err(ShardError::Invalid(_))), "{other:?}");
-    let read = ReadRequest {
-        at,
-        blob,
-        ranges: vec![range(1, 0, 4096)],
-    };
+    let read = ReadRequest::get(at, blob, vec![range(1, 0, 4096)]);
     assert_eq!(
         client.read(read).await.expect("read"),
         [Ok(bytes[1].clone())]
@@ -187,11 +173,7 @@ async fn wrong_checksums_are_refused_and_store_nothing(Subject { client, at }: &
         client.append(request).await,
         Err(ShardError::Invalid(_))
     ));
-    let read = ReadRequest {
-        at,
-        blob,
-        ranges: vec![range(0, 0, 1)],
-    };
+    let read = ReadRequest::get(at, blob, vec![range(0, 0, 1)]);
     assert_eq!(
         client.read(read).await.expect("read"),
         [Err(FragmentFault::Missing)]
@@ -230,13 +212,7 @@ async fn malformed_requests_are_refused(Subject { client, at }: &Subject) {
         assert!(matches!(page, Err(ShardError::Invalid(_))), "{page:?}");
     }
     let ranges = vec![range(0, 0, u32::MAX); 8];
-    let read = client
-        .read(ReadRequest {
-            at: *at,
-            blob,
-            ranges,
-        })
-        .await;
+    let read = client.read(ReadRequest::get(*at, blob, ranges)).await;
     assert!(matches!(read, Err(ShardError::Invalid(_))), "{read:?}");
 }
 
@@ -255,7 +231,7 @@ async fn a_fault_of_one_range_does_not_hide_the_others(Subject { client, at }: &
         range(1, 0, 1280),
     ];
     let answers = client
-        .read(ReadRequest { at, blob, ranges })
+        .read(ReadRequest::get(at, blob, ranges))
         .await
         .expect("read");
     let missing = || Err(FragmentFault::Missing);
@@ -267,11 +243,7 @@ async fn a_fault_of_one_range_does_not_hide_the_others(Subject { client, at }: &
         Ok(bytes[1].clone()),
     ];
     assert_eq!(answers, expected);
-    let other = ReadRequest {
-        at,
-        blob: BlobId::new(6),
-        ranges: vec![range(0, 0, 1)],
-    };
+    let other = ReadRequest::get(at, BlobId::new(6), vec![range(0, 0, 1)]);
     assert_eq!(client.read(other).await.expect("read"), [missing()]);
 }
 

@@ -8,6 +8,7 @@ pub mod append;
 pub mod conformance;
 pub mod error;
 pub mod read;
+pub mod shape;
 
 use std::sync::Arc;
 
@@ -49,6 +50,35 @@ pub struct Owner {
     pub at: ObjectKey,
     /// The upload and part number, when it is a part.
     pub upload: Option<(UploadId, u16)>,
+}
+
+/// What bytes are read or written for: traffic is counted by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Cause {
+    /// A client reads.
+    #[default]
+    Get,
+    /// A client writes.
+    Put,
+    /// Lost redundancy is restored.
+    Repair,
+    /// Shards move for evenness, or to empty a drive.
+    Rebalance,
+    /// Everything at rest is verified.
+    Scrub,
+}
+
+impl Cause {
+    /// The word in metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Repair => "repair",
+            Self::Rebalance => "rebalance",
+            Self::Scrub => "scrub",
+        }
+    }
 }
 
 /// One storage node.

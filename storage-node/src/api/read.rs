@@ -4,7 +4,7 @@ use bytes::Bytes;
 use enfilade_placement::{BlobId, Epoch};
 use serde::{Deserialize, Serialize};
 
-use super::{Owner, ShardAddress};
+use super::{Cause, Owner, ShardAddress};
 
 /// Ranges of fragments of one blob, on one member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,20 @@ pub struct ReadRequest {
     pub blob: BlobId,
     /// The ranges.
     pub ranges: Vec<FragmentRange>,
+    /// What for.
+    pub cause: Cause,
+}
+
+impl ReadRequest {
+    /// What a client's read asks for.
+    pub const fn get(at: ShardAddress, blob: BlobId, ranges: Vec<FragmentRange>) -> Self {
+        Self {
+            at,
+            blob,
+            ranges,
+            cause: Cause::Get,
+        }
+    }
 }
 
 /// A range of bytes of one fragment.

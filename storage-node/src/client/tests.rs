@@ -145,11 +145,7 @@ async fn rot_is_told_as_corrupt_over_the_wire() {
         offset: 5,
         len: 10,
     };
-    let read = ReadRequest {
-        at,
-        blob,
-        ranges: (0..3).map(range).collect(),
-    };
+    let read = ReadRequest::get(at, blob, (0..3).map(range).collect());
     let answers = client.read(read).await.unwrap();
     assert_eq!(answers[1], Err(FragmentFault::Corrupt));
     assert_eq!(answers[2], Ok(sample(2..3, 4096)[0].slice(5..15)));
@@ -208,7 +204,7 @@ async fn a_bit_that_flips_on_the_wire_is_found_and_read_again() {
         offset: 0,
         len: 65536,
     }];
-    let read = ReadRequest { at, blob, ranges };
+    let read = ReadRequest::get(at, blob, ranges);
     let transport = Transport::new(CREDENTIAL, &Settings::default()).unwrap();
     let once = transport.node(&tamper(served.server.address(), false).await.to_string());
     assert_eq!(

@@ -188,7 +188,7 @@ impl Engine {
         self.id
     }
 
-    fn host(&self) -> &Host {
+    pub(crate) fn host(&self) -> &Host {
         &self.host
     }
 
@@ -417,6 +417,19 @@ impl Engine {
             .sync_folder(SHARDS)
             .map_err(|error| self.fail(&error))?;
         Ok(Done::default())
+    }
+
+    /// Forgets the damage of a shard's log; on the committer's thread.
+    fn account(&self, key: ShardKey) -> Result<(), EngineError> {
+        self.check_alive()?;
+        let Some(shard) = self.shard(key, false) else {
+            return Ok(());
+        };
+        let mut log = lock(&shard.log);
+        log.row.damaged = 0;
+        let id = key.log(log.row.incarnation);
+        self.told(self.rows().put_shard(id, &log.row))?;
+        Ok(())
     }
 
     /// Changes whenever [`Engine::faults`] has something new to tell.

@@ -1,13 +1,13 @@
 //! What an engine does on request, apart from reading fragments.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use enfilade_placement::{BlobId, Epoch};
 use tokio::sync::oneshot;
 
-use super::commit::{Done, Order, Work};
+use super::commit::{Alone, Done, Order, Work};
 use super::rows::{BlobRow, LogId, ShardKey};
 use super::{Engine, EngineError};
 use crate::api::Owner;
@@ -191,6 +191,19 @@ impl Engine {
     pub async fn drop_shard(self: &Arc<Self>, key: ShardKey) -> Result<(), EngineError> {
         self.order(key, Work::Drop).await?;
         Ok(())
+    }
+
+    /// What a shard lost by damage is whole again, or is known fragment by fragment: the damage is
+    /// no fault any more. An index that is built anew counts it again.
+    ///
+    /// # Errors
+    /// When the index failed.
+    pub async fn accounted(self: &Arc<Self>, key: ShardKey) -> Result<(), EngineError> {
+        let outcome = Arc::new(Mutex::new(Ok(())));
+        let (told, engine) = (Arc::clone(&outcome), Arc::clone(self));
+        let account = move || *super::lock(&told) = engine.account(key);
+        self.order(key, Work::Alone(Alone::new(account))).await?;
+        super::lock(&outcome).clone()
     }
 
     /// Gives back the room of what was dropped last: writes the record that proves that what came

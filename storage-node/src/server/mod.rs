@@ -18,10 +18,10 @@ use enfilade_placement::{
 };
 
 use self::volumes::Volumes;
-use crate::api::ShardAddress;
 use crate::api::append::{AppendAck, AppendHeader, AppendRequest};
 use crate::api::error::ShardError;
 use crate::api::read::{FragmentFault, InventoryPage, InventoryRequest, ReadRequest};
+use crate::api::{Cause, ShardAddress};
 use crate::engine::{Admission, Append, Blocks, Engine, EngineError, ShardKey};
 use crate::host::{Host, Lease};
 
@@ -227,6 +227,8 @@ impl StorageNode {
         let lease = self.host.reads.lease(bytes).await;
         let key = shard_key(&request.at);
         let mut answers = engine.read(key, request.blob, request.ranges.clone()).await;
+        let read = answers.iter().flatten().map(|b| b.bytes.len() as u64).sum();
+        self.host.metrics.count_read(request.cause, read);
         if answers
             .iter()
             .any(|answer| matches!(answer, Err(FragmentFault::Missing)))
@@ -285,6 +287,7 @@ impl Admitted {
             header,
         } = self;
         let (key, volume) = (shard_key(&header.at), header.at.volume);
+        let bytes = header.payload_len() as u64;
         let append = Append {
             epoch: header.at.epoch,
             blob: header.blob,
@@ -295,6 +298,9 @@ impl Admitted {
             payload: fragments,
         };
         let ack = engine.append(key, append, admission).await;
+        if ack.is_ok() {
+            engine.host().metrics.count_write(Cause::Put, bytes);
+        }
         ack.map_err(|error| shard_error(volume, error))
     }
 }

@@ -114,7 +114,7 @@ async fn what_was_appended_is_read_after_a_restart_on_a_real_directory() {
             len: 5000,
         };
         let ranges: Vec<FragmentRange> = (0..first + 5).map(range).collect();
-        let read = node.read(ReadRequest { at, blob, ranges }).await.unwrap();
+        let read = node.read(ReadRequest::get(at, blob, ranges)).await.unwrap();
         for (stripe, answer) in read.into_iter().enumerate() {
             match stripe < first as usize + 4 {
                 true => assert_eq!(answer.unwrap(), payload[stripe % 4].slice(100..5100)),
@@ -144,7 +144,7 @@ async fn a_node_in_memory_serves_and_rots_and_stops() {
             len: 65536,
         })
         .collect();
-    let read = ReadRequest { at, blob, ranges };
+    let read = ReadRequest::get(at, blob, ranges);
     let answer = node.read(read.clone()).await.unwrap();
     assert_eq!(answer[1], Ok(payload[1].clone()));
     assert_eq!(answer[2], Err(FragmentFault::Corrupt));

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enfilade_placement::{
-    ChainId, DriveId, EnclosureId, Generation, PartitionId, Profile, Volume, VolumeState,
+    BlobId, ChainId, DriveId, EnclosureId, Generation, PartitionId, Profile, Volume, VolumeState,
 };
 
 use super::Subject;
 use crate::api::garbage::{GarbageAck, GarbageQuery};
 use crate::api::heartbeat::Heartbeat;
+use crate::api::key::ObjectKey;
 use crate::api::record::{Extent, Layout, Place};
-use crate::api::root::{Addresses, RootCommand, RootRefusal, RootReply, RootView};
+use crate::api::root::{
+    Addresses, LedgerQuery, LedgerRange, LedgerRow, RootCommand, RootRefusal, RootReply, RootView,
+};
 
 /// An enclosure with drives of its own.
 async fn enter(subject: &Subject, drives: u32) -> (EnclosureId, Vec<DriveId>) {
@@ -125,6 +128,27 @@ pub(super) async fn a_volume_is_opened_suspended_and_sealed(subject: &Subject) {
     let all = subject.client.all_volumes(None, 1000).await.unwrap();
     assert!(all.iter().any(|v| v.id == volume));
     assert!(subject.client.ledger(10).await.unwrap().is_empty());
+    let row = |member| LedgerRow {
+        volume,
+        member,
+        what: LedgerRange::stripes(BlobId::new(7), 1..=2),
+    };
+    let rows = vec![row(0), row(1)];
+    let reported = subject.root(RootCommand::ReportFaults(rows.clone())).await;
+    assert!(reported.is_ok());
+    let query = |drives, after| LedgerQuery {
+        drives,
+        after,
+        limit: 10,
+    };
+    let of = async |query| subject.client.ledger_of(query).await.unwrap();
+    let drive = sealing.members[0].into_iter().collect();
+    assert_eq!(of(query(drive, None)).await, [row(0)]);
+    let all = || sealing.members.iter().flatten().copied().collect();
+    assert_eq!(of(query(all(), None)).await, rows);
+    assert_eq!(of(query(all(), Some((volume, 0)))).await, [row(1)]);
+    assert!(subject.root(RootCommand::CloseFaults(rows)).await.is_ok());
+    assert!(of(query(all(), None)).await.is_empty());
 }
 
 pub(super) async fn a_watch_waits_for_a_change(subject: &Subject) {
@@ -157,13 +181,17 @@ pub(super) async fn dead_blobs_are_garbage_until_all_members_acked(subject: &Sub
         }],
     };
     let blob = object.blob.id;
+    let (at, held) = (ObjectKey::new(bucket.id, "key"), object.blob.clone());
+    assert_eq!(subject.client.blob(&at, blob).await.unwrap(), None);
     assert!(subject.put(&bucket, "key", object).await.is_ok());
+    assert_eq!(subject.client.blob(&at, blob).await.unwrap(), Some(held));
     assert!(
         subject
             .put(&bucket, "key", subject.object("new"))
             .await
             .is_ok()
     );
+    assert_eq!(subject.client.blob(&at, blob).await.unwrap(), None);
     (subject.pass_grace)();
     let partition = PartitionId::new(1);
     for member in 0..3u8 {

@@ -3,7 +3,7 @@
 use enfilade_placement::BlobId;
 
 use crate::api::command::{GroupTime, KeyReply, Outcome};
-use crate::api::record::{Blob, ObjectRecord, PartRecord, Place};
+use crate::api::record::Place;
 use crate::partition::keyed::Keyed;
 use crate::partition::state::{self, Condemned, Owner};
 use crate::partition::{content, keys};
@@ -17,7 +17,7 @@ const CONDEMNED_KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 pub(super) fn apply(rows: &mut Keyed<'_, '_>, blob: BlobId) -> Result<Outcome, RowsError> {
     let reference = keys::blob(&rows.row, blob);
     if let Some(owner) = typed::load::<Owner>(rows.txn, Table::Blobs, &reference)? {
-        let Some(blob) = referenced(rows, owner, blob)? else {
+        let Some(blob) = content::of_owner(rows.txn, &rows.row, owner, blob)? else {
             let reason = "what it names as the owner does not hold the blob";
             return Err(typed::broken(Table::Blobs, &reference, reason));
         };
@@ -33,26 +33,4 @@ pub(super) fn apply(rows: &mut Keyed<'_, '_>, blob: BlobId) -> Result<Outcome, R
         state::store_until(rows.txn, rows.side, key, until, &Condemned { until });
     }
     Ok(Ok(KeyReply::Condemned))
-}
-
-/// The blob as its owner holds it.
-fn referenced(rows: &Keyed<'_, '_>, owner: Owner, blob: BlobId) -> Result<Option<Blob>, RowsError> {
-    match owner {
-        Owner::Part { upload, number } => {
-            let key = keys::part(&rows.row, upload, number);
-            let part = typed::load::<PartRecord>(rows.txn, Table::Parts, &key)?;
-            Ok(part.map(|part| part.blob).filter(|found| found.id == blob))
-        }
-        Owner::Record { stamp, offset } => {
-            let latest = rows.latest()?.filter(|latest| latest.stamp == stamp);
-            let record: Option<ObjectRecord> = match latest {
-                Some(latest) => Some(latest),
-                None => rows.older(stamp)?,
-            };
-            match record {
-                Some(record) => content::find(rows.txn, &rows.row, record, offset, blob),
-                None => Ok(None),
-            }
-        }
-    }
 }

@@ -15,7 +15,7 @@ use crate::api::command::GroupTime;
 use crate::api::garbage::{GarbageEntry, GarbageQuery};
 use crate::api::key::{ObjectKey, RowPrefix};
 use crate::api::query::{BlobAt, Found, PartsPage, PartsQuery};
-use crate::api::record::{Content, ObjectRecord, PartRecord, Place, UploadRecord};
+use crate::api::record::{Blob, Content, ObjectRecord, PartRecord, Place, UploadRecord};
 use crate::partition::apply::ack_garbage::bit;
 use crate::partition::content;
 use crate::partition::keys::{self, Kind, Side};
@@ -143,6 +143,19 @@ pub fn blobs(
 pub fn inline(rows: &dyn Rows, at: &ObjectKey, blob: BlobId) -> Result<Option<Bytes>, RowsError> {
     let bytes = rows.get(Table::Inline, &keys::blob(&at.row_prefix(), blob))?;
     Ok(bytes.map(Bytes::from))
+}
+
+/// As [`crate::api::MetadataClient::blob`].
+///
+/// # Errors
+/// When rows cannot be read or decoded.
+pub fn blob(rows: &dyn Rows, at: &ObjectKey, blob: BlobId) -> Result<Option<Blob>, RowsError> {
+    let row = at.row_prefix();
+    let reference = keys::blob(&row, blob);
+    match typed::load::<state::Owner>(rows, Table::Blobs, &reference)? {
+        Some(owner) => content::of_owner(rows, &row, owner, blob),
+        None => Ok(None),
+    }
 }
 
 /// As [`crate::api::MetadataClient::parts`].

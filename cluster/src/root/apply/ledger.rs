@@ -126,11 +126,7 @@ pub(super) fn change(
             .push(&row.what);
     }
     for ((id, member), ranges) in by_shard {
-        let volume = state.load::<Volume>(&keys::volume(id))?;
-        let holds = |volume: &Volume| {
-            volume.state != VolumeState::Retired && usize::from(member) < volume.members.len()
-        };
-        if !volume.as_ref().is_some_and(holds) {
+        if !can_lose(state, id, member)? {
             continue;
         }
         let mut shard = Shard::load(state, id, member)?;
@@ -140,6 +136,30 @@ pub(super) fn change(
         write(state, id, member, &shard)?;
     }
     Ok(())
+}
+
+/// Replaces the ledger of a shard.
+pub(super) fn replace(
+    state: &mut State<'_, '_>,
+    (id, member): (VolumeId, u8),
+    ranges: &[LedgerRange],
+) -> Result<(), RowsError> {
+    if !can_lose(state, id, member)? {
+        return Ok(());
+    }
+    let mut shard = Shard::default();
+    for range in ranges {
+        shard.add(range);
+    }
+    write(state, id, member, &shard)
+}
+
+/// Whether there is such a shard.
+fn can_lose(state: &State<'_, '_>, id: VolumeId, member: u8) -> Result<bool, RowsError> {
+    let volume = state.load::<Volume>(&keys::volume(id))?;
+    Ok(volume.is_some_and(|volume| {
+        volume.state != VolumeState::Retired && usize::from(member) < volume.members.len()
+    }))
 }
 
 /// Makes the rows of a shard say what `shard` says.

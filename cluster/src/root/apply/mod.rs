@@ -9,6 +9,7 @@ pub(super) mod init;
 mod join_enclosure;
 pub(super) mod ledger;
 mod open_volume;
+mod refine_faults;
 mod report_faults;
 mod resume_volume;
 mod retire_volume;
@@ -84,5 +85,10 @@ pub(super) fn command(
         } => end_delete_bucket::apply(state, *bucket, *revision, *empty),
         RootCommand::ReportFaults(faults) => report_faults::apply(state, faults),
         RootCommand::CloseFaults(faults) => close_faults::apply(state, faults),
+        RootCommand::RefineFaults {
+            volume,
+            member,
+            ranges,
+        } => refine_faults::apply(state, *volume, *member, ranges),
     }
 }

@@ -105,6 +105,25 @@ fn a_shard_with_too_many_rows_counts_as_whole() {
 }
 
 #[test]
+fn a_shard_is_entered_by_what_it_lacks_once_that_is_known() {
+    let mut root = Root::with_drives();
+    let id = root.volume().id;
+    report(&mut root, &[whole(id, 2), row(id, 3, 1, 0, 0)]);
+    let refine = |ranges| RootCommand::RefineFaults {
+        volume: id,
+        member: 2,
+        ranges,
+    };
+    let (one, other) = (row(id, 2, 7, 0, 4), row(id, 2, 9, 1, 1));
+    let ranges = vec![one.what.clone(), other.what.clone()];
+    root.command(refine(ranges.clone())).unwrap();
+    assert_eq!(ledger(&root), [one, other, row(id, 3, 1, 0, 0)]);
+    root.idle(refine(ranges)).unwrap();
+    root.command(refine(Vec::new())).unwrap();
+    assert_eq!(ledger(&root), [row(id, 3, 1, 0, 0)]);
+}
+
+#[test]
 fn what_cannot_be_lost_is_not_entered_and_a_retired_volume_leaves_nothing() {
     let mut root = Root::with_drives();
     let Volume { id, epoch, .. } = root.sealed();

@@ -267,11 +267,7 @@ impl Cluster {
             }];
             let at = self.nodes.address(from, member);
             let node = self.nodes.at(self.enclosure(from, member));
-            let request = ReadRequest {
-                at,
-                blob: blob.id,
-                ranges,
-            };
+            let request = ReadRequest::get(at, blob.id, ranges);
             let bytes = node.read(request).await.unwrap().remove(0).unwrap();
             let seed = shape.seed(to.id, stripe, member);
             let checksums = fragment_checksums(seed, &bytes).collect();

@@ -17,7 +17,8 @@ use enfilade_cluster::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
     UploadsQuery,
 };
-use enfilade_cluster::api::root::{LedgerRow, RootCommand, RootOutcome, RootView};
+use enfilade_cluster::api::record::Blob;
+use enfilade_cluster::api::root::{LedgerQuery, LedgerRow, RootCommand, RootOutcome, RootView};
 use enfilade_cluster::api::{MetadataClient, Result};
 use enfilade_placement::{BlobId, BucketId, PartitionId, RequestId, Stamp, Volume, VolumeId};
 
@@ -87,6 +88,10 @@ impl MetadataClient for Switched {
         }
     }
 
+    async fn blob(&self, at: &ObjectKey, blob: BlobId) -> Result<Option<Blob>> {
+        self.pass()?.blob(at, blob).await
+    }
+
     async fn list(&self, bucket: BucketId, query: ListQuery) -> Result<ListPage> {
         self.pass()?.list(bucket, query).await
     }
@@ -135,6 +140,10 @@ impl MetadataClient for Switched {
 
     async fn ledger(&self, limit: usize) -> Result<Vec<LedgerRow>> {
         self.pass()?.ledger(limit).await
+    }
+
+    async fn ledger_of(&self, query: LedgerQuery) -> Result<Vec<LedgerRow>> {
+        self.pass()?.ledger_of(query).await
     }
 
     async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatReply> {

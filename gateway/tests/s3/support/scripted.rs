@@ -16,7 +16,8 @@ use enfilade_cluster::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
     UploadsQuery,
 };
-use enfilade_cluster::api::root::{LedgerRow, RootCommand, RootOutcome, RootView};
+use enfilade_cluster::api::record::Blob;
+use enfilade_cluster::api::root::{LedgerQuery, LedgerRow, RootCommand, RootOutcome, RootView};
 use enfilade_cluster::api::{MetadataClient, Result};
 use enfilade_placement::{BlobId, BucketId, PartitionId, RequestId, Stamp, Volume, VolumeId};
 
@@ -90,6 +91,10 @@ impl MetadataClient for Scripted {
         self.inner.inline(at, blob).await
     }
 
+    async fn blob(&self, at: &ObjectKey, blob: BlobId) -> Result<Option<Blob>> {
+        self.inner.blob(at, blob).await
+    }
+
     async fn list(&self, bucket: BucketId, query: ListQuery) -> Result<ListPage> {
         self.inner.list(bucket, query).await
     }
@@ -132,6 +137,10 @@ impl MetadataClient for Scripted {
 
     async fn ledger(&self, limit: usize) -> Result<Vec<LedgerRow>> {
         self.inner.ledger(limit).await
+    }
+
+    async fn ledger_of(&self, query: LedgerQuery) -> Result<Vec<LedgerRow>> {
+        self.inner.ledger_of(query).await
     }
 
     async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatReply> {

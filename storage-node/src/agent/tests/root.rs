@@ -15,8 +15,9 @@ use enfilade_cluster::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
     UploadsQuery,
 };
+use enfilade_cluster::api::record::Blob;
 use enfilade_cluster::api::root::{
-    LedgerRow, Partition, RootCommand, RootOutcome, RootRefusal, RootReply, RootView,
+    LedgerQuery, LedgerRow, Partition, RootCommand, RootOutcome, RootRefusal, RootReply, RootView,
 };
 use enfilade_cluster::api::{MetadataClient, Result};
 use enfilade_placement::{
@@ -279,6 +280,10 @@ impl MetadataClient for FakeRoot {
         unscripted()
     }
 
+    async fn blob(&self, _: &ObjectKey, _: BlobId) -> Result<Option<Blob>> {
+        unscripted()
+    }
+
     async fn list(&self, _: BucketId, _: ListQuery) -> Result<ListPage> {
         unscripted()
     }
@@ -300,6 +305,10 @@ impl MetadataClient for FakeRoot {
     }
 
     async fn ledger(&self, _: usize) -> Result<Vec<LedgerRow>> {
+        unscripted()
+    }
+
+    async fn ledger_of(&self, _: LedgerQuery) -> Result<Vec<LedgerRow>> {
         unscripted()
     }
 

@@ -1,0 +1,145 @@
+//! Repair of a shard that lost something of which it is not known what it was: the other members
+//! tell what it should hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use enfilade_cluster::api::root::{LedgerRange, RootCommand};
+use enfilade_placement::BlobId;
+
+use super::{Left, Patient, tell};
+use crate::agent::Context;
+use crate::rebuild::Rebuild;
+
+/// Blobs of one page of an inventory.
+const PAGE: u32 = 512;
+/// Beyond so many entries that must wait, the shard stays entered as a whole.
+const WAITING_MAX: usize = 1000;
+
+impl Patient {
+    /// Finds what the shard lacks by what the other members hold, and makes it whole. What waits
+    /// for its owner (a blob that is not committed) stays in the ledger, fragment by fragment.
+    pub(super) async fn repair_partial(
+        &self,
+        context: &Context,
+        rebuild: &Rebuild,
+    ) -> Result<(), Left> {
+        let (mut after, mut waiting, mut left) = (None, Vec::new(), None);
+        // A blob that none of k members knows had lost more than the code can bear.
+        let enough = self.volume.profile.k();
+        loop {
+            let page = self.sources.inventory(after, PAGE, enough).await;
+            let (others, end) = page.ok_or(Left::TooFewAnswer)?;
+            let mut stripes: BTreeMap<BlobId, BTreeSet<(u32, u32)>> = BTreeMap::new();
+            for held in others {
+                stripes.entry(held.blob).or_default().extend(held.stripes);
+            }
+            for (blob, runs) in stripes {
+                let lacking = self.lacking(blob, runs).await?;
+                if lacking.is_empty() {
+                    continue;
+                }
+                match self.repair_blob(context, rebuild, blob, &lacking).await {
+                    Ok(()) => {}
+                    Err(Left::NotYetReferenced(_)) => {
+                        let stripes = |run: &(u32, u32)| LedgerRange::stripes(blob, run.0..=run.1);
+                        waiting.extend(lacking.iter().map(stripes));
+                    }
+                    Err(error) => left = Some(error),
+                }
+            }
+            match end {
+                Some(_) => after = end,
+                None => break,
+            }
+        }
+        if let Some(left) = left {
+            return Err(left);
+        }
+        if waiting.len() > WAITING_MAX {
+            return Err(Left::TooFewAnswer);
+        }
+        let key = self.target.key;
+        self.target.engine.accounted(key).await?;
+        tracing::info!(
+            ?key,
+            waiting = waiting.len(),
+            "what a shard lost was rebuilt"
+        );
+        let command = RootCommand::RefineFaults {
+            volume: key.volume,
+            member: key.member,
+            ranges: waiting,
+        };
+        tell(context, command).await
+    }
+
+    /// The stripes of some runs that this shard does not hold, or not intact.
+    async fn lacking(
+        &self,
+        blob: BlobId,
+        runs: BTreeSet<(u32, u32)>,
+    ) -> Result<Vec<(u32, u32)>, Left> {
+        let here = self.here(blob).await?;
+        let (held, bad) = here.map_or((Vec::new(), Vec::new()), |here| (here.stripes, here.bad));
+        let mut whole = held;
+        for stripe in bad {
+            whole = whole
+                .into_iter()
+                .flat_map(|run| cut(run, (stripe, stripe)))
+                .collect();
+        }
+        let mut lacking = union(runs);
+        for run in whole {
+            lacking = lacking
+                .into_iter()
+                .flat_map(|left| cut(left, run))
+                .collect();
+        }
+        Ok(lacking)
+    }
+}
+
+/// Runs (first and last) that overlap or touch as one, in order.
+fn union(runs: BTreeSet<(u32, u32)>) -> Vec<(u32, u32)> {
+    let mut all: Vec<(u32, u32)> = Vec::new();
+    for (first, last) in runs {
+        match all.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = (*end).max(last),
+            _ => all.push((first, last)),
+        }
+    }
+    all
+}
+
+/// What is left of a run without another.
+fn cut((a, b): (u32, u32), (first, last): (u32, u32)) -> Vec<(u32, u32)> {
+    if last < a || b < first {
+        return vec![(a, b)];
+    }
+    let before = first
+        .checked_sub(1)
+        .filter(|end| *end >= a)
+        .map(|end| (a, end));
+    let after = last
+        .checked_add(1)
+        .filter(|start| *start <= b)
+        .map(|start| (start, b));
+    before.into_iter().chain(after).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_joined_and_cut() {
+        let runs = |list: &[(u32, u32)]| union(list.iter().copied().collect());
+        assert_eq!(runs(&[(5, 7), (0, 2), (3, 3), (6, 9)]), [(0, 3), (5, 9)]);
+        assert_eq!(cut((2, 8), (4, 5)), [(2, 3), (6, 8)]);
+        assert_eq!(cut((2, 8), (0, 2)), [(3, 8)]);
+        assert_eq!(cut((2, 8), (8, 9)), [(2, 7)]);
+        assert_eq!(cut((2, 8), (0, 9)), []);
+        assert_eq!(cut((2, 8), (9, 9)), [(2, 8)]);
+        assert_eq!(cut((0, u32::MAX), (0, u32::MAX)), []);
+    }
+}
