@@ -123,7 +123,7 @@ impl Processes {
             Arc::clone(&nodes) as _,
             &basis.admin.registry,
         )?;
-        nodes.follow(&gateway, &ground.token)?;
+        nodes.follow(gateway.view().changes(), &ground.token)?;
         gateway::wait_ready(&gateway).await?;
         Ok(gateway)
     }
