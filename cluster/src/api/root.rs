@@ -158,6 +158,13 @@ pub enum RootCommand {
         /// What it lacks.
         ranges: Vec<LedgerRange>,
     },
+    /// Changes what the ETags of a bucket's new objects are; answers the bucket.
+    SetEtag {
+        /// The bucket's name.
+        name: String,
+        /// What they are from now on.
+        etag: EtagKind,
+    },
 }
 
 /// What a cluster is born with.
@@ -266,6 +273,19 @@ pub struct Bucket {
     pub versioning: Versioning,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// What the ETags of its new objects are. Only gateways act on it, so that its change is no
+    /// new revision.
+    pub etag: EtagKind,
+}
+
+/// What the ETag of a new object or part is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum EtagKind {
+    /// MD5, as in S3.
+    #[default]
+    Md5,
+    /// Made of what is computed anyway, and marked so that no client takes it for an MD5.
+    Fast,
 }
 
 /// A contiguous range of keys, replicated by one Raft group.

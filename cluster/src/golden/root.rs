@@ -10,8 +10,8 @@ use enfilade_placement::{
 use crate::api::command::{GroupTime, Versioning};
 use crate::api::key::RowPrefix;
 use crate::api::root::{
-    Addresses, Birth, Bucket, LedgerRange, LedgerRow, Partition, RootCommand, RootEnvelope,
-    RootOutcome, RootRefusal, RootReply, RootView,
+    Addresses, Birth, Bucket, EtagKind, LedgerRange, LedgerRow, Partition, RootCommand,
+    RootEnvelope, RootOutcome, RootRefusal, RootReply, RootView,
 };
 
 use super::Lines;
@@ -58,6 +58,7 @@ fn bucket() -> Bucket {
         revision: 4,
         versioning: Versioning::Enabled,
         deleting: true,
+        etag: EtagKind::Fast,
     }
 }
 
@@ -139,6 +140,10 @@ fn commands() -> Vec<RootCommand> {
             member: 5,
             ranges: vec![LedgerRange::stripes(BLOB, 1..=2)],
         },
+        RootCommand::SetEtag {
+            name: "name".to_owned(),
+            etag: EtagKind::Fast,
+        },
     ]
 }
 
@@ -163,6 +168,7 @@ const fn command_name(command: &RootCommand) -> &'static str {
         RootCommand::CloseFaults(_) => "close-faults",
         RootCommand::Tick { .. } => "tick",
         RootCommand::RefineFaults { .. } => "refine-faults",
+        RootCommand::SetEtag { .. } => "set-etag",
     }
 }
 

@@ -16,13 +16,13 @@ use tokio::task::JoinHandle;
 
 use super::Inner;
 use super::budget::Lease;
-use super::digests::DigestChain;
+use super::digests::{DigestChain, Wanted};
 use super::run::{Run, Stripe, pad};
 use super::shape::Shape;
 use super::source::{Filled, Source};
 use super::types::{BodyError, WriteBody, WriteError, Written};
 use super::window::{Window, ended_early};
-use crate::digest::Digester;
+use crate::digest::crc::Crcs;
 use crate::settings::PathSettings;
 
 /// Writes a body; see [`super::DataPath::write`].
@@ -31,7 +31,11 @@ pub(super) async fn write(inner: Arc<Inner>, body: WriteBody) -> Result<Written,
     let profile = inner.view.root().profile.ok_or_else(no_profile)?;
     let codec = inner.codecs.get(profile).map_err(|error| refused(&error))?;
     let source = Source::new(body.body, body.len, body.len_max)?;
-    let digests = DigestChain::new(Digester::new(&body.digests), inner.digesting.clone());
+    let wanted = Wanted {
+        asked: body.digest,
+        md5: body.md5,
+    };
+    let digests = DigestChain::new(wanted, inner.digesting.clone());
     let until = inner.env.clock.now() + inner.settings.body_time_max;
     let mut assembler = Assembler {
         blob: BlobId::new(inner.env.random.next_u128()),
@@ -40,6 +44,7 @@ pub(super) async fn write(inner: Arc<Inner>, body: WriteBody) -> Result<Written,
         codec,
         layout: None,
         source,
+        wanted,
         digests,
         until,
         next_stripe: 0,
@@ -65,6 +70,7 @@ struct Assembler {
     /// Known from the first stripe on; none for an inline blob.
     layout: Option<Layout>,
     source: Source,
+    wanted: Wanted,
     digests: DigestChain,
     /// When the body must have ended.
     until: Duration,
@@ -90,7 +96,7 @@ struct Open {
     /// Stripes that the lease is for.
     capacity: usize,
     volume: Option<VolumeId>,
-    stripes: Vec<JoinHandle<Result<Stripe, ErasureError>>>,
+    stripes: Vec<JoinHandle<Result<(Stripe, Crcs), ErasureError>>>,
 }
 
 impl Assembler {
@@ -299,7 +305,13 @@ impl Assembler {
         let (codec, number) = (self.codec.clone(), self.next_stripe);
         let too_long = WriteError::TooLong(u64::from(u32::MAX) * self.profile.stripe_len());
         self.next_stripe = number.checked_add(1).ok_or(too_long)?;
-        let encode = move || Stripe::encode(&codec, shape, volume, number, padded);
+        let (mut crcs, of_crcs) = (self.wanted.crcs(), bytes.clone());
+        let encode = move || {
+            let stripe = Stripe::encode(&codec, shape, volume, number, padded)?;
+            // While the stripe is in this core's cache.
+            crcs.update(&of_crcs);
+            Ok((stripe, crcs.finish()))
+        };
         open.stripes.push(self.inner.coding.run(encode).await);
         self.digests
             .push(bytes, Some(Arc::clone(&open.lease)))
@@ -318,7 +330,9 @@ impl Assembler {
         let mut stripes = Vec::with_capacity(open.stripes.len());
         for stripe in open.stripes {
             let stripe = stripe.await.map_err(|_| ended_early())?;
-            stripes.push(stripe.map_err(|error| refused(&error))?);
+            let (stripe, crcs) = stripe.map_err(|error| refused(&error))?;
+            self.digests.add_crcs(&crcs);
+            stripes.push(stripe);
         }
         let shape = self.shape(self.layout.unwrap_or(Layout::Full));
         Ok(Assembled::Run(Run {
@@ -332,6 +346,9 @@ impl Assembler {
     /// Waits for all runs and digests.
     async fn finish(mut self, mut window: Window, inline: Bytes) -> Result<Written, WriteError> {
         if !inline.is_empty() {
+            let mut crcs = self.wanted.crcs();
+            crcs.update(&inline);
+            self.digests.add_crcs(&crcs.finish());
             self.digests.push(inline.clone(), None).await?;
         }
         window.settle().await?;
@@ -358,7 +375,7 @@ impl Assembler {
             },
             inline,
             md5: digests.md5,
-            digests: digests.asked,
+            digest: digests.asked,
         })
     }
 }

@@ -32,8 +32,10 @@ pub struct WriteBody {
     pub len: Option<u64>,
     /// The longest body that is accepted, in bytes.
     pub len_max: u64,
-    /// The digests to compute beside MD5 and CRC-64/NVME.
-    pub digests: Vec<ChecksumAlgorithm>,
+    /// The digest to compute beside CRC-64/NVME.
+    pub digest: Option<ChecksumAlgorithm>,
+    /// Whether to compute MD5.
+    pub md5: bool,
 }
 
 /// A blob that is written: durable, but not yet named by a record.
@@ -43,10 +45,10 @@ pub struct Written {
     pub blob: Blob,
     /// The bytes, when inline; else empty.
     pub inline: Bytes,
-    /// MD5 of the body.
-    pub md5: [u8; 16],
-    /// The other digests that were asked for, as raw bytes (CRCs big endian).
-    pub digests: Vec<(ChecksumAlgorithm, Vec<u8>)>,
+    /// MD5 of the body, when it was wanted.
+    pub md5: Option<[u8; 16]>,
+    /// The digest that was asked for, as raw bytes (CRCs big endian).
+    pub digest: Option<(ChecksumAlgorithm, Vec<u8>)>,
 }
 
 /// Why a body was not written. Whatever was appended is an orphan, and goes in time.

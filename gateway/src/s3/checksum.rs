@@ -4,12 +4,14 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use crc_fast::CrcAlgorithm;
 use enfilade_cluster::api::record::{Checksum, ChecksumAlgorithm, ChecksumScope};
-use http::HeaderMap;
+use enfilade_cluster::api::root::EtagKind;
+use http::{HeaderMap, Method};
 use s3s::crypto::Checksum as _;
-use s3s::{S3ErrorCode, S3Result, TrailingHeaders, crypto, dto};
+use s3s::{S3ErrorCode, S3Request, S3Result, TrailingHeaders, crypto, dto};
 
+use crate::digest::crc::Crc;
+use crate::digest::fast_etag;
 use crate::path::types::Written;
 use crate::s3::errors;
 
@@ -171,7 +173,7 @@ impl Claims {
         written: &Written,
         trailers: Option<&TrailingHeaders>,
     ) -> S3Result<()> {
-        if self.md5.is_some_and(|claimed| claimed != written.md5) {
+        if self.md5.is_some_and(|claimed| written.md5 != Some(claimed)) {
             return Err(bad_md5());
         }
         let claimed = match (&self.header, self.trailer) {
@@ -247,21 +249,43 @@ fn trailing(algorithm: ChecksumAlgorithm, trailers: Option<&TrailingHeaders>) ->
 }
 
 /// The digests to ask the data path for, which always computes CRC-64/NVME.
-pub(crate) fn wanted(algorithm: Option<ChecksumAlgorithm>) -> Vec<ChecksumAlgorithm> {
-    algorithm
-        .filter(|algorithm| *algorithm != ChecksumAlgorithm::Crc64Nvme)
-        .into_iter()
-        .collect()
+pub(crate) fn wanted(algorithm: Option<ChecksumAlgorithm>) -> Option<ChecksumAlgorithm> {
+    algorithm.filter(|algorithm| *algorithm != ChecksumAlgorithm::Crc64Nvme)
+}
+
+/// The ETag of a body that was written.
+///
+/// # Errors
+/// When the data path was not asked for its MD5.
+pub(crate) fn etag_of(written: &Written, kind: EtagKind) -> S3Result<String> {
+    match (kind, written.md5) {
+        (EtagKind::Fast, _) => Ok(fast_etag(written.blob.crc64, written.blob.len)),
+        (EtagKind::Md5, Some(md5)) => Ok(hex::encode(md5)),
+        (EtagKind::Md5, None) => Err(errors::internal("a digest was not computed", "MD5")),
+    }
+}
+
+/// SHA-256 of a request's body, when s3s compares the body with it while it is read, as it does for
+/// signatures of version 4 that name one (`UploadStream` in its `ops/signature.rs`). It keeps what
+/// it computes to itself; but a body that ends without an error has just this digest.
+pub(crate) fn verified_sha256<T>(req: &S3Request<T>) -> Option<[u8; 32]> {
+    // Only signatures of version 4 name a service; forms, which s3s does not verify so, are posted.
+    let signed = req.service.as_deref() == Some("s3") && req.method == Method::PUT;
+    let mut values = req.headers.get_all("x-amz-content-sha256").iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let mut sha256 = [0; 32];
+    hex::decode_to_slice(value.as_bytes(), &mut sha256).ok()?;
+    signed.then_some(sha256)
 }
 
 fn found(written: &Written, algorithm: ChecksumAlgorithm) -> S3Result<Vec<u8>> {
     if algorithm == ChecksumAlgorithm::Crc64Nvme {
         return Ok(written.blob.crc64.to_be_bytes().to_vec());
     }
-    let digest = written
-        .digests
-        .iter()
-        .find(|(computed, _)| *computed == algorithm);
+    let digest = written.digest.as_ref();
+    let digest = digest.filter(|(computed, _)| *computed == algorithm);
     let missing = || errors::internal("a digest was not computed", name(algorithm));
     digest.map(|(_, value)| value.clone()).ok_or_else(missing)
 }
@@ -301,24 +325,17 @@ pub(crate) fn composite(algorithm: ChecksumAlgorithm, parts: &[Vec<u8>]) -> Chec
 /// The checksum of an object from those of its parts and their lengths; none when the algorithm
 /// cannot be combined.
 pub(crate) fn combined(algorithm: ChecksumAlgorithm, parts: &[(Vec<u8>, u64)]) -> Option<Checksum> {
-    let crc = match algorithm {
-        ChecksumAlgorithm::Crc32 => CrcAlgorithm::Crc32IsoHdlc,
-        ChecksumAlgorithm::Crc32c => CrcAlgorithm::Crc32Iscsi,
-        ChecksumAlgorithm::Crc64Nvme => CrcAlgorithm::Crc64Nvme,
-        ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256 => return None,
-    };
+    let crc = Crc::of(algorithm)?;
     let number = |raw: &Vec<u8>| raw.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     let mut parts = parts.iter();
     let first = parts.next().map_or(0, |(raw, _)| number(raw));
     let whole = parts.fold(first, |whole, (raw, len)| {
-        crc_fast::checksum_combine(crc, whole, number(raw), *len)
+        crc.combine(whole, number(raw), *len)
     });
-    let bytes = whole.to_be_bytes();
-    let value = STANDARD.encode(&bytes[8 - digest_len(algorithm)..]);
     Some(Checksum {
         algorithm,
         scope: ChecksumScope::FullObject,
-        value,
+        value: STANDARD.encode(crc.to_bytes(whole)),
     })
 }
 
@@ -364,22 +381,13 @@ mod tests {
             crc64,
             place: Place::Inline,
         };
-        let digests = vec![
-            (
-                ChecksumAlgorithm::Crc32,
-                crypto::Crc32::checksum(body).to_vec(),
-            ),
-            (
-                ChecksumAlgorithm::Sha256,
-                crypto::Sha256::checksum(body).to_vec(),
-            ),
-        ];
-        let md5 = crypto::Md5::checksum(body);
+        let crc32 = crypto::Crc32::checksum(body).to_vec();
+        let md5 = Some(crypto::Md5::checksum(body));
         Written {
             blob,
             inline: Bytes::copy_from_slice(body),
             md5,
-            digests,
+            digest: Some((ChecksumAlgorithm::Crc32, crc32)),
         }
     }
 

@@ -128,14 +128,15 @@ fn invalid_part(why: &str) -> S3Error {
     errors::error(S3ErrorCode::InvalidPart, text)
 }
 
-/// MD5 over the parts' MD5s, and their number.
+/// MD5 over the parts' ETags, be they MD5s or not, and their number.
 ///
 /// # Errors
-/// `InvalidPart` when an ETag is no MD5.
+/// `InvalidPart` when an ETag is none of a part.
 fn etag_of_parts<'a>(etags: impl Iterator<Item = &'a str>) -> S3Result<String> {
     let (mut md5, mut count) = (Md5::new(), 0_usize);
     for etag in etags {
-        let part = hex::decode(etag).ok().filter(|part| part.len() == 16);
+        let digits = etag.strip_suffix("-1").unwrap_or(etag);
+        let part = hex::decode(digits).ok().filter(|part| part.len() == 16);
         md5.update(part.ok_or_else(|| invalid_part("an ETag is malformed"))?);
         count += 1;
     }

@@ -8,6 +8,7 @@ use enfilade_cluster::api::command::{KeyOp, NewObject};
 use enfilade_cluster::api::key::ObjectKey;
 use enfilade_cluster::api::query::Found;
 use enfilade_cluster::api::record::{ChecksumAlgorithm, ChecksumScope};
+use enfilade_cluster::api::root::EtagKind;
 use enfilade_storage_node::api::Owner;
 use http::HeaderMap;
 use s3s::dto::{
@@ -69,7 +70,7 @@ impl Source {
         front: &Front,
         range: Range<u64>,
         owner: Owner,
-        algorithm: Option<ChecksumAlgorithm>,
+        (algorithm, etag): (Option<ChecksumAlgorithm>, EtagKind),
     ) -> S3Result<Written> {
         let len = range.end - range.start;
         if len > BODY_LEN_MAX {
@@ -89,7 +90,8 @@ impl Source {
             body: body::relay(bytes, &fault),
             len: Some(len),
             len_max: BODY_LEN_MAX,
-            digests: checksum::wanted(algorithm),
+            digest: checksum::wanted(algorithm),
+            md5: etag == EtagKind::Md5,
         };
         front
             .path
@@ -147,10 +149,16 @@ pub(crate) async fn object(
     let algorithm = asked.or(carried);
     let whole = 0..record.len;
     let written = source
-        .rewrite(front, whole, Owner { at, upload: None }, algorithm)
+        .rewrite(
+            front,
+            whole,
+            Owner { at, upload: None },
+            (algorithm, bucket.etag),
+        )
         .await?;
     let checksum = of_body(&written, algorithm)?;
-    let (etag, modified_ms) = (hex::encode(written.md5), front.env.clock.wall_ms());
+    let etag = checksum::etag_of(&written, bucket.etag)?;
+    let modified_ms = front.env.clock.wall_ms();
     let blob = written.blob;
     let object = NewObject {
         etag: etag.clone(),
@@ -235,7 +243,7 @@ pub(crate) async fn part(
     let source = Source::find(front, &input.copy_source, owner, &conditions).await?;
     let range = of_copy_source(input.copy_source_range.as_deref(), source.found.record.len)?;
     let written = source
-        .rewrite(front, range, part.owner(), algorithm)
+        .rewrite(front, range, part.owner(), (algorithm, bucket.etag))
         .await?;
     let record = parts::commit(front, &part, written, algorithm).await?;
     let mut result = CopyPartResult {

@@ -7,7 +7,7 @@ use enfilade_cluster::api::command::{KeyOp, KeyReply, Refusal, WriteRequest};
 use enfilade_cluster::api::key::{KEY_LEN_MAX, ObjectKey};
 use enfilade_cluster::api::query::Found;
 use enfilade_cluster::api::record::{ChecksumAlgorithm, VersionKind};
-use enfilade_cluster::api::root::{Bucket, RootView};
+use enfilade_cluster::api::root::{Bucket, EtagKind, RootView};
 use enfilade_cluster::env::Env;
 use enfilade_placement::{RequestId, Stamp};
 use enfilade_storage_node::api::Owner;
@@ -17,9 +17,10 @@ use s3s::{S3ErrorCode, S3Result};
 
 use crate::path::DataPath;
 use crate::path::types::{WriteBody, Written};
+use crate::s3::S3Settings;
 use crate::s3::body::{Incoming, announced_len};
+use crate::s3::checksum::{self, Claims};
 use crate::s3::errors::{self, Fault};
-use crate::s3::{S3Settings, checksum};
 use crate::view::View;
 
 /// The longest body of one put or part, as in S3.
@@ -51,8 +52,14 @@ pub(crate) struct Receive<'a> {
     pub(crate) body: Option<StreamingBlob>,
     /// The headers of the request.
     pub(crate) headers: &'a HeaderMap,
+    /// What the client says its digests are.
+    pub(crate) claims: &'a Claims,
     /// The checksum to compute.
     pub(crate) algorithm: Option<ChecksumAlgorithm>,
+    /// SHA-256 of the body, when s3s verifies it as the body is read.
+    pub(crate) verified: Option<[u8; 32]>,
+    /// What the ETag will be.
+    pub(crate) etag: EtagKind,
 }
 
 impl Front {
@@ -105,17 +112,28 @@ impl Front {
             .open()
             .await
             .map_err(|error| fault.explain(error.into()))?;
+        // What s3s has verified when the body ends need not be computed again.
+        let known = what
+            .verified
+            .filter(|_| what.algorithm == Some(ChecksumAlgorithm::Sha256));
+        let digest = match known {
+            Some(_) => None,
+            None => checksum::wanted(what.algorithm),
+        };
         let body = WriteBody {
             owner: what.owner,
             body,
             len: Some(len),
             len_max: BODY_LEN_MAX,
-            digests: checksum::wanted(what.algorithm),
+            digest,
+            md5: what.etag == EtagKind::Md5 || what.claims.md5.is_some(),
         };
-        self.path
-            .write(body)
-            .await
-            .map_err(|error| fault.explain(error))
+        let written = self.path.write(body).await;
+        let mut written = written.map_err(|error| fault.explain(error))?;
+        if let Some(sha256) = known {
+            written.digest = Some((ChecksumAlgorithm::Sha256, sha256.to_vec()));
+        }
+        Ok(written)
     }
 
     /// Proposes a command for a key, under `request` (the blob's id when it names a blob: PROTOCOLS

@@ -16,7 +16,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::path::types::ReadContent;
 use crate::s3::attributes::{self, signed, standard};
-use crate::s3::checksum::{Claims, of_body, scope_type, tell_checksum};
+use crate::s3::checksum::{Claims, etag_of, of_body, scope_type, tell_checksum, verified_sha256};
 use crate::s3::conditions::{ReadConditions, Verdict, on_write, strong, timestamp};
 use crate::s3::front::{Receive, checked_key};
 use crate::s3::range::{Selection, select};
@@ -26,6 +26,7 @@ pub(crate) async fn put(
     front: &Front,
     req: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
+    let verified = verified_sha256(&req);
     let S3Request {
         input,
         headers,
@@ -43,12 +44,15 @@ pub(crate) async fn put(
         owner: Owner { at, upload: None },
         body: input.body,
         headers: &headers,
+        claims: &claims,
         algorithm: claims.algorithm(),
+        verified,
+        etag: bucket.etag,
     };
     let written = front.receive(body).await?;
     claims.verify(&written, trailing_headers.as_ref())?;
     let checksum = of_body(&written, claims.algorithm())?;
-    let etag = hex::encode(written.md5);
+    let etag = etag_of(&written, bucket.etag)?;
     let object = NewObject {
         etag: etag.clone(),
         modified_ms: front.env.clock.wall_ms(),

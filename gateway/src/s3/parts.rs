@@ -94,7 +94,7 @@ pub(crate) async fn commit(
 ) -> S3Result<PartRecord> {
     let record = PartRecord {
         number: part.number,
-        etag: hex::encode(written.md5),
+        etag: checksum::etag_of(&written, part.bucket.etag)?,
         modified_ms: front.env.clock.wall_ms(),
         checksum: algorithm
             .map(|_| of_body(&written, algorithm))
@@ -117,6 +117,7 @@ pub(crate) async fn put(
     front: &Front,
     req: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
+    let verified = checksum::verified_sha256(&req);
     let S3Request {
         input,
         headers,
@@ -149,7 +150,10 @@ pub(crate) async fn put(
         owner: part.owner(),
         body: input.body,
         headers: &headers,
+        claims: &claims,
         algorithm,
+        verified,
+        etag: bucket.etag,
     };
     let written = front.receive(body).await?;
     claims.verify(&written, trailing_headers.as_ref())?;

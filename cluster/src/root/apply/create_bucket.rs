@@ -3,7 +3,7 @@
 use enfilade_placement::BucketId;
 
 use crate::api::command::Versioning;
-use crate::api::root::{Bucket, RootRefusal, RootReply};
+use crate::api::root::{Bucket, EtagKind, RootRefusal, RootReply};
 use crate::root::keys;
 use crate::root::state::{State, Stop};
 
@@ -27,6 +27,7 @@ pub(super) fn apply(
         revision: 1,
         versioning: Versioning::Off,
         deleting: false,
+        etag: EtagKind::default(),
     };
     state.head.next.bucket += 1;
     state.set(keys::bucket_name(name), &bucket.id)?;

@@ -16,6 +16,7 @@ mod retire_volume;
 mod seal_volume;
 mod set_drive;
 mod set_enclosure;
+mod set_etag;
 mod suspend_volume;
 pub(super) mod tick;
 mod volume_fenced;
@@ -90,5 +91,6 @@ pub(super) fn command(
             member,
             ranges,
         } => refine_faults::apply(state, *volume, *member, ranges),
+        RootCommand::SetEtag { name, etag } => set_etag::apply(state, name, *etag),
     }
 }

@@ -2,7 +2,7 @@
 
 use enfilade_placement::BucketId;
 
-use crate::api::root::{Bucket, RootCommand, RootOutcome, RootRefusal, RootReply};
+use crate::api::root::{Bucket, EtagKind, RootCommand, RootOutcome, RootRefusal, RootReply};
 
 use super::harness::Root;
 
@@ -76,4 +76,29 @@ fn a_deletion_ends_once_one_way_or_the_other() {
         root.idle(end(id, 4, true)),
         Err(RootRefusal::NotFound(_))
     ));
+}
+
+#[test]
+fn what_etags_are_changes_until_the_bucket_is_deleted_and_is_no_new_revision() {
+    let set = |name: &str, etag| RootCommand::SetEtag {
+        name: name.to_owned(),
+        etag,
+    };
+    let mut root = Root::new();
+    assert!(matches!(
+        root.idle(set("a", EtagKind::Fast)),
+        Err(RootRefusal::NotFound(_))
+    ));
+    let made = bucket(create(&mut root, "a"));
+    assert_eq!(made.etag, EtagKind::Md5);
+    let fast = bucket(root.command(set("a", EtagKind::Fast)));
+    assert_eq!((fast.etag, fast.revision), (EtagKind::Fast, made.revision));
+    assert_eq!(root.view().buckets["a"].etag, EtagKind::Fast);
+    assert_eq!(bucket(root.idle(set("a", EtagKind::Fast))), fast);
+    assert_eq!(bucket(root.command(set("a", EtagKind::Md5))), made);
+    assert!(root.command(begin("a")).is_ok());
+    assert_eq!(
+        root.idle(set("a", EtagKind::Fast)),
+        Err(RootRefusal::BucketBusy)
+    );
 }

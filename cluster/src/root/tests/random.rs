@@ -10,7 +10,7 @@ use proptest::option;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 
-use crate::api::root::{Addresses, RootCommand, RootEnvelope};
+use crate::api::root::{Addresses, EtagKind, RootCommand, RootEnvelope};
 use crate::rows::{MemoryRows, Rows, Table, Txn};
 
 use super::harness::{Root, attach, birth, fenced, open};
@@ -73,6 +73,10 @@ fn command() -> impl Strategy<Value = RootCommand> {
             }
         }),
         bucket().prop_map(|name| RootCommand::BeginDeleteBucket { name }),
+        (bucket(), any::<bool>()).prop_map(|(name, fast)| {
+            let etag = if fast { EtagKind::Fast } else { EtagKind::Md5 };
+            RootCommand::SetEtag { name, etag }
+        }),
         (1u64..5, 1u64..5, any::<bool>()).prop_map(|(bucket, revision, empty)| {
             let bucket = enfilade_placement::BucketId::new(bucket);
             RootCommand::EndDeleteBucket {

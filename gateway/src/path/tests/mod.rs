@@ -188,7 +188,8 @@ impl Cluster {
             body,
             len: None,
             len_max: 1 << 40,
-            digests: Vec::new(),
+            digest: None,
+            md5: true,
         }
     }
 
@@ -202,7 +203,7 @@ impl Cluster {
     /// Names a blob by a record, as the S3 front does.
     pub(crate) async fn commit(&self, key: &str, written: &Written) -> ReadContent {
         let object = NewObject {
-            etag: hex::encode(written.md5),
+            etag: hex::encode(written.md5.unwrap()),
             modified_ms: 0,
             attributes: Attributes::default(),
             checksum: None,

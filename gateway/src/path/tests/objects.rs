@@ -7,9 +7,9 @@ use enfilade_placement::Stamp;
 use enfilade_storage_node::api::ShardClient;
 use enfilade_storage_node::api::read::InventoryRequest;
 use futures::{StreamExt, stream};
+use s3s::crypto::Checksum as _;
 
 use super::{Cluster, content, noise, pieces, profile, until};
-use crate::digest::Digester;
 use crate::path::types::{BodyError, ReadContent, ReadError, WriteError};
 
 #[tokio::test]
@@ -48,21 +48,48 @@ async fn a_body_is_kept_inline_shortened_or_in_stripes_by_its_length() {
 #[tokio::test]
 async fn digests_are_those_of_the_body() {
     let cluster = Cluster::start(profile("4+2"), 6, |_| {}).await;
-    let asked = [ChecksumAlgorithm::Sha256, ChecksumAlgorithm::Crc32c];
+    for len in [0, 100, 20_000, 500_000, 3_000_000] {
+        for asked in [
+            ChecksumAlgorithm::Crc32,
+            ChecksumAlgorithm::Crc32c,
+            ChecksumAlgorithm::Crc64Nvme,
+            ChecksumAlgorithm::Sha1,
+            ChecksumAlgorithm::Sha256,
+        ] {
+            let bytes = noise(len, 5);
+            let mut body = cluster.body("key", pieces(&bytes, 7_777));
+            body.digest = Some(asked);
+            let written = cluster.path.write(body).await.unwrap();
+            let md5 = s3s::crypto::Md5::checksum(&bytes);
+            let crc64 = u64::from_be_bytes(s3s::crypto::Crc64Nvme::checksum(&bytes));
+            assert_eq!(
+                (written.md5, written.blob.crc64),
+                (Some(md5), crc64),
+                "{len}"
+            );
+            let expected = match asked {
+                ChecksumAlgorithm::Crc32 => s3s::crypto::Crc32::checksum(&bytes).to_vec(),
+                ChecksumAlgorithm::Crc32c => s3s::crypto::Crc32c::checksum(&bytes).to_vec(),
+                ChecksumAlgorithm::Crc64Nvme => crc64.to_be_bytes().to_vec(),
+                ChecksumAlgorithm::Sha1 => s3s::crypto::Sha1::checksum(&bytes).to_vec(),
+                ChecksumAlgorithm::Sha256 => s3s::crypto::Sha256::checksum(&bytes).to_vec(),
+            };
+            assert_eq!(written.digest, Some((asked, expected)), "{len}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn digests_that_nobody_wants_are_not_computed() {
+    let cluster = Cluster::start(profile("4+2"), 6, |_| {}).await;
     for len in [0, 100, 20_000, 500_000] {
         let bytes = noise(len, 5);
         let mut body = cluster.body("key", pieces(&bytes, 7_777));
-        body.digests = asked.to_vec();
+        body.md5 = false;
         let written = cluster.path.write(body).await.unwrap();
-        let mut digester = Digester::new(&asked);
-        digester.update(&bytes);
-        let digests = digester.finish();
-        assert_eq!(
-            (written.md5, written.blob.crc64),
-            (digests.md5, digests.crc64),
-            "{len}"
-        );
-        assert_eq!(written.digests, digests.asked);
+        assert_eq!((written.md5, written.digest), (None, None), "{len}");
+        let crc64 = u64::from_be_bytes(s3s::crypto::Crc64Nvme::checksum(&bytes));
+        assert_eq!(written.blob.crc64, crc64, "{len}");
     }
 }
 
