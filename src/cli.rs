@@ -42,6 +42,9 @@ pub(crate) enum Command {
     /// Measures what this machine does.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Changes the settings of buckets.
+    #[command(subcommand)]
+    Bucket(BucketCommand),
 }
 
 /// Flags of `up`.
@@ -201,6 +204,20 @@ pub(crate) enum VolumeCommand {
 pub(crate) enum BenchCommand {
     /// The erasure codec, with every kernel that this CPU runs.
     Codec(BenchCodecArgs),
+    /// Digests: MD5 of 1 to 32 bodies with every kernel that this CPU runs, CRCs, SHA.
+    Digest(BenchDigestArgs),
+}
+
+/// Flags of `bench digest`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchDigestArgs {
+    /// Turns of each digest, of which the median is given.
+    #[arg(long, value_name = "N", default_value_t = 15,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `bench codec`.
@@ -220,6 +237,35 @@ pub(crate) struct BenchCodecArgs {
     /// Prints JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Changes the settings of buckets.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BucketCommand {
+    /// Changes the settings of a bucket; what is in it stays as it is.
+    Set(BucketSetArgs),
+}
+
+/// Flags of `bucket set`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BucketSetArgs {
+    /// The bucket.
+    pub(crate) name: String,
+    /// What the ETags of new objects are: MD5 as in S3, or made of what is computed anyway.
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub(crate) etag: EtagArg,
+    /// Where to ask.
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// What ETags are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum EtagArg {
+    /// MD5.
+    Md5,
+    /// CRC-64/NVME and length, marked by `-1` at the end.
+    Fast,
 }
 
 /// Where admin commands ask, and how they answer.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
-use cli::{Cli, ClusterCommand, Command};
+use cli::{BucketCommand, Cli, ClusterCommand, Command};
 
 /// Work that blocks a thread when all else has ended has so long; then the process goes anyway.
 const LAST_WORK: Duration = Duration::from_secs(2);
@@ -62,5 +62,6 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Enclosure(command) => admin::commands::enclosure(&command).await,
         Command::Volume(command) => admin::commands::volume(&command).await,
         Command::Bench(command) => bench::run(command),
+        Command::Bucket(BucketCommand::Set(args)) => admin::commands::bucket_set(&args).await,
     }
 }

@@ -1,14 +1,15 @@
 //! Operators' commands: ask the admin API, print what it says.
 
 use anyhow::{Context as _, Result};
+use enfilade_cluster::api::root::EtagKind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::client::AdminClient;
 use crate::admin::{model, render};
 use crate::cli::{
-    AdminArgs, EnclosureAddArgs, EnclosureCommand, EnclosureStartArgs, EnclosureStopArgs,
-    VolumeCommand,
+    AdminArgs, BucketSetArgs, EnclosureAddArgs, EnclosureCommand, EnclosureStartArgs,
+    EnclosureStopArgs, EtagArg, VolumeCommand,
 };
 use crate::credentials::RootCredentials;
 use crate::up::layout::Layout;
@@ -54,6 +55,25 @@ pub(crate) async fn enclosure(command: &EnclosureCommand) -> Result<()> {
         EnclosureCommand::Start(args) => start(args).await,
         EnclosureCommand::Stop(args) => stop(args).await,
     }
+}
+
+/// `enfilade bucket set`.
+pub(crate) async fn bucket_set(args: &BucketSetArgs) -> Result<()> {
+    let body = model::SetBucket {
+        etag: match args.etag {
+            EtagArg::Md5 => EtagKind::Md5,
+            EtagArg::Fast => EtagKind::Fast,
+        },
+    };
+    let path = format!("buckets/{}", args.name);
+    let set: model::BucketSet = client(&args.admin)?.post(&path, &body).await?;
+    print(&args.admin, &set, || {
+        let kind = match set.etag {
+            EtagKind::Md5 => "MD5",
+            EtagKind::Fast => "fast",
+        };
+        format!("bucket {}: ETags of new objects are {kind}\n", set.name)
+    })
 }
 
 async fn add(args: &EnclosureAddArgs) -> Result<()> {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use enfilade_cluster::api::root::EtagKind;
 use serde::{Deserialize, Serialize};
 
 /// `GET /admin/v1/status`.
@@ -244,6 +245,46 @@ pub(crate) struct Acted {
     pub(crate) state: String,
     /// Its process, if one runs.
     pub(crate) pid: Option<u32>,
+}
+
+/// `POST /admin/v1/buckets/NAME`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetBucket {
+    /// What the ETags of new objects are.
+    #[serde(with = "etag_kind")]
+    pub(crate) etag: EtagKind,
+}
+
+/// The settings of a bucket, as they now are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BucketSet {
+    /// The bucket.
+    pub(crate) name: String,
+    /// What the ETags of new objects are: `md5`, `fast`.
+    #[serde(with = "etag_kind")]
+    pub(crate) etag: EtagKind,
+}
+
+/// Names in JSON, which are not those of the encoding in the metadata.
+mod etag_kind {
+    use enfilade_cluster::api::root::EtagKind;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(kind: &EtagKind, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(match kind {
+            EtagKind::Md5 => "md5",
+            EtagKind::Fast => "fast",
+        })
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<EtagKind, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "md5" => Ok(EtagKind::Md5),
+            "fast" => Ok(EtagKind::Fast),
+            other => Err(de::Error::unknown_variant(other, &["md5", "fast"])),
+        }
+    }
 }
 
 /// `GET /admin/v1/token`. A secret.

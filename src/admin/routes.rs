@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use bytes::Bytes;
 use enfilade_cluster::api::MetadataClient;
-use enfilade_cluster::api::root::LedgerRange;
-use enfilade_placement::VolumeId;
+use enfilade_cluster::api::root::{LedgerRange, RootCommand, RootRefusal, RootReply};
+use enfilade_placement::{RequestId, VolumeId};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
@@ -178,6 +178,9 @@ impl Admin {
         if *segments == ["birth"] {
             return self.begin(body).await;
         }
+        if let ["buckets", name] = segments {
+            return self.set_bucket(name, body).await;
+        }
         let Some(enclosures) = self.enclosures.get() else {
             return failure(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
         };
@@ -212,6 +215,35 @@ impl Admin {
                 },
                 &error.to_string(),
             ),
+        }
+    }
+
+    async fn set_bucket(&self, name: &str, body: Incoming) -> Answer {
+        let wanted: model::SetBucket = match read(body).await {
+            Ok(wanted) => wanted,
+            Err(error) => return failure(StatusCode::BAD_REQUEST, &format!("{error:#}")),
+        };
+        let Some(metadata) = self.metadata.get() else {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
+        };
+        let command = RootCommand::SetEtag {
+            name: name.to_owned(),
+            etag: wanted.etag,
+        };
+        let request = RequestId::new(rand::random());
+        let outcome = timeout(FACTS_TIME, metadata.root(request, command)).await;
+        match outcome {
+            Ok(Ok(Ok(RootReply::Bucket(bucket)))) => {
+                let (name, etag) = (bucket.name, bucket.etag);
+                json(StatusCode::OK, &model::BucketSet { name, etag })
+            }
+            Ok(Ok(Ok(_))) => failure(StatusCode::INTERNAL_SERVER_ERROR, "an unexpected answer"),
+            Ok(Ok(Err(refusal @ RootRefusal::NotFound(_)))) => {
+                failure(StatusCode::NOT_FOUND, &refusal.to_string())
+            }
+            Ok(Ok(Err(refusal))) => failure(StatusCode::CONFLICT, &refusal.to_string()),
+            Ok(Err(error)) => failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "no answer in time"),
         }
     }
 

