@@ -148,14 +148,8 @@ pub(crate) async fn object(
     let carried = record.checksum.as_ref().map(|checksum| checksum.algorithm);
     let algorithm = asked.or(carried);
     let whole = 0..record.len;
-    let written = source
-        .rewrite(
-            front,
-            whole,
-            Owner { at, upload: None },
-            (algorithm, bucket.etag),
-        )
-        .await?;
+    let (owner, digests) = (Owner { at, upload: None }, (algorithm, bucket.etag));
+    let written = source.rewrite(front, whole, owner, digests).await?;
     let checksum = of_body(&written, algorithm)?;
     let etag = checksum::etag_of(&written, bucket.etag)?;
     let modified_ms = front.env.clock.wall_ms();
