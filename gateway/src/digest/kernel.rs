@@ -261,7 +261,8 @@ mod avx512 {
             let [mut a, mut b, mut c, mut d] =
                 std::array::from_fn(|word| state.map(|vectors| vectors[word]));
             macro_rules! step {
-                ($a:ident $b:ident $c:ident $d:ident, $f:ident, $k:expr, $m:literal, $r:literal) => {
+                ($a:ident $b:ident $c:ident $d:ident,
+                 $f:ident, $k:expr, $m:literal, $r:literal) => {
                     let constant = _mm512_set1_epi32(K[$k].cast_signed());
                     for row in 0..ROWS {
                         let sum = _mm512_add_epi32($a[row], block[row][$m]);
@@ -388,7 +389,8 @@ mod avx2 {
             let [mut a, mut b, mut c, mut d] =
                 std::array::from_fn(|word| state.map(|vectors| vectors[word]));
             macro_rules! step {
-                ($a:ident $b:ident $c:ident $d:ident, $f:ident, $k:expr, $m:literal, $r:literal) => {
+                ($a:ident $b:ident $c:ident $d:ident,
+                 $f:ident, $k:expr, $m:literal, $r:literal) => {
                     let constant = _mm256_set1_epi32(K[$k].cast_signed());
                     for row in 0..ROWS {
                         let sum = _mm256_add_epi32($a[row], block[row][$m]);

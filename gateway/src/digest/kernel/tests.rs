@@ -3,8 +3,8 @@
 use md5::{Digest as _, Md5 as Reference};
 use proptest::prelude::*;
 
-use super::super::md5::Md5;
 use super::*;
+use crate::digest::md5::Md5;
 
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
