@@ -46,6 +46,14 @@ pub struct Settings {
     pub compact_interval: Duration,
     /// Drives of the process that compact at once: bounds memory, to some 8 MiB each.
     pub compact_drives: u32,
+    /// Within which every shard is scrubbed, by the time that its drive was served: bounds how long
+    /// rot stays undetected (PROTOCOLS 22).
+    pub scrub_period: Duration,
+    /// The least and the most bytes a second that scrub reads of one drive, whatever the period
+    /// asks for. It stops while requests wait.
+    pub scrub_rate_min: ByteSize,
+    /// As above.
+    pub scrub_rate_max: ByteSize,
     /// How long a client waits for an append.
     pub append_deadline: Duration,
     /// How long a client waits for a read or a page of an inventory.
@@ -87,6 +95,9 @@ impl Default for Settings {
             compact_rate_busy: ByteSize::mib(8),
             compact_interval: Duration::from_secs(10),
             compact_drives: 4,
+            scrub_period: Duration::from_secs(30 * 24 * 3600),
+            scrub_rate_min: ByteSize::mib(1),
+            scrub_rate_max: ByteSize::mib(64),
             append_deadline: Duration::from_secs(5),
             read_deadline: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
@@ -160,6 +171,16 @@ impl Settings {
                 !self.compact_interval.is_zero(),
                 "compact_interval",
                 "must not be 0",
+            ),
+            (
+                !self.scrub_period.is_zero(),
+                "scrub_period",
+                "must not be 0",
+            ),
+            (
+                (1..=self.scrub_rate_max.get()).contains(&self.scrub_rate_min.get()),
+                "scrub_rate_min",
+                "must be 1 to scrub_rate_max",
             ),
             (self.compact_drives > 0, "compact_drives", "must not be 0"),
             (

@@ -159,6 +159,7 @@ impl Agent {
         tasks.spawn(repair::repair(Arc::clone(&context)));
         tasks.spawn(drives::checkpoint(Arc::clone(&context)));
         tasks.spawn(upkeep::compact(Arc::clone(&context)));
+        tasks.spawn(upkeep::scrub(Arc::clone(&context)));
         Self {
             context,
             tried,

@@ -1,4 +1,4 @@
-//! Upkeep of the drives: compaction, each drive by itself, a few at a time.
+//! Upkeep of the drives: compaction, a few drives at a time, and scrub, each drive by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -10,9 +10,17 @@ use tokio::task::JoinSet;
 
 use super::Context;
 use crate::engine::{CompactError, Engine, ShardKey, Throttle};
+use crate::metrics::gauge;
+use crate::settings::Settings;
 
 /// A shard whose log could not be compacted is left alone for so long.
 const LEAVE: Duration = Duration::from_secs(600);
+
+/// How often a drive looks whether a shard is due for scrub.
+const SCRUB_PAUSE: Duration = Duration::from_secs(10);
+/// A shard is due after half the scrub period; then a quarter of it is enough to get to all.
+const DUE: u32 = 2;
+const WITHIN: u32 = 4;
 
 /// Compacts what pays, on all drives, until the agent stops.
 pub(super) async fn compact(context: Arc<Context>) {
@@ -62,6 +70,7 @@ async fn compact_drive(context: Arc<Context>, engine: Weak<Engine>, turns: Arc<S
     let throttle = Throttle {
         busy: Some(settings.compact_rate_busy.get()),
         idle: Some(settings.compact_rate.get()),
+        gives_way: false,
     };
     while context.pause(settings.compact_interval).await {
         let Some(engine) = engine.upgrade().filter(|e| e.failure().is_none()) else {
@@ -102,6 +111,63 @@ async fn compact_what_pays(
             Err(error) => {
                 tracing::info!(drive = %engine.id(), ?key, %error, "a log is not compacted");
                 leave.insert(key, now + LEAVE);
+            }
+        }
+    }
+}
+
+/// Scrubs all drives, for ever, until the agent stops.
+pub(super) async fn scrub(context: Arc<Context>) {
+    let work = |engine| scrub_drive(Arc::clone(&context), engine);
+    each_drive(&context, work).await;
+}
+
+async fn scrub_drive(context: Arc<Context>, engine: Weak<Engine>) {
+    let settings = Arc::clone(&context.node.host().settings);
+    loop {
+        {
+            let Some(engine) = engine.upgrade().filter(|e| e.failure().is_none()) else {
+                return;
+            };
+            context.unless_stopped(scrub_due(&engine, &settings)).await;
+        }
+        if !context.pause(SCRUB_PAUSE).await {
+            return;
+        }
+    }
+}
+
+/// Scrubs what is due, one shard after another, and tells how far it is.
+async fn scrub_due(engine: &Arc<Engine>, settings: &Settings) {
+    loop {
+        let Ok(state) = engine.scrub_state() else {
+            return;
+        };
+        let drive = engine.id().to_string();
+        let label = &[drive.as_str()];
+        let metrics = &engine.host().metrics.upkeep;
+        let age = metrics.scrub_age.with_label_values(label);
+        age.set(gauge(state.oldest_ms / 1000));
+        let round = metrics.scrub_done.with_label_values(label);
+        round.set(state.round_ms.map_or(-1, |ms| gauge(ms / 1000)));
+        let due = Duration::from_millis(state.oldest_ms) >= settings.scrub_period / DUE;
+        let Some(key) = state.oldest.filter(|_| due) else {
+            return;
+        };
+        let live: u64 = engine.shards().iter().map(|shard| shard.live).sum();
+        let seconds = (settings.scrub_period / WITHIN).as_secs().max(1);
+        let (least, most) = (settings.scrub_rate_min.get(), settings.scrub_rate_max.get());
+        let throttle = Throttle {
+            busy: Some(least),
+            idle: Some((live / seconds).clamp(least, most)),
+            gives_way: true,
+        };
+        match engine.scrub_at(key, &throttle).await {
+            Ok(found) => tracing::debug!(%drive, ?key, ?found, "scrubbed a shard"),
+            Err(error) => {
+                // Not rot: it is tried again, and if the drive fails, then as a whole.
+                tracing::warn!(%drive, ?key, %error, "a shard is not scrubbed");
+                return;
             }
         }
     }

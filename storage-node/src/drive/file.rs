@@ -301,6 +301,10 @@ impl DriveFile for OpenFile {
         Ok(self.0.metadata()?.len())
     }
 
+    fn drop_cached(&self, offset: u64, len: u64) {
+        sys::drop_cached(&self.0, offset, len);
+    }
+
     fn start_write_back(&self, offset: u64, len: u64) {
         sys::start_write_back(&self.0, offset, len);
     }

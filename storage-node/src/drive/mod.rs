@@ -160,6 +160,9 @@ pub trait DriveFile: Send + Sync + 'static {
     /// later sync succeeds.
     fn sync(&self) -> Result<()>;
 
+    /// Lets go of what is in memory of a range, so that it is read from the device. A hint.
+    fn drop_cached(&self, _offset: u64, _len: u64) {}
+
     /// Cuts or extends the file.
     ///
     /// # Errors

@@ -55,6 +55,17 @@ pub(super) fn start_write_back(file: &File, offset: u64, len: u64) {
     };
 }
 
+/// Lets go of clean pages of a range. Errors cost nothing but memory.
+pub(super) fn drop_cached(file: &File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (signed(offset), signed(len)) else {
+        return;
+    };
+    // SAFETY: no memory is passed; the descriptor is open as long as `file` is.
+    #[expect(unsafe_code, reason = "the standard library has no posix_fadvise")]
+    let _ =
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_DONTNEED) };
+}
+
 /// Syncs the file system that a file is on. Kernels before 5.8 do not report errors: `false` there,
 /// and nothing is done.
 pub(super) fn sync_file_system(file: &File) -> io::Result<bool> {

@@ -308,6 +308,7 @@ fn create(
         ..Log::default()
     };
     engine.keep_file(key.log(incarnation), &file);
+    engine.told(engine.rows().put_new(key, engine.clock_ms()))?;
     Ok(file)
 }
 

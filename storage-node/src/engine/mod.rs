@@ -17,6 +17,7 @@ mod rebuild;
 mod record;
 mod recover;
 mod rows;
+mod scrub;
 mod work;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub(crate) use self::pace::Throttle;
 pub use self::read::Blocks;
 pub use self::rebuild::Rebuilt;
 pub use self::rows::ShardKey;
+pub use self::scrub::{ScrubError, ScrubState, Scrubbed};
 pub use self::work::{Admission, Append, Orphan};
 
 /// The folder of the logs.

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use super::Engine;
 
+/// Work that gives way does so for this long at a time, and looks so often: it still ends.
+const WAY: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Bytes a second: while requests wait, and else. The default is without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Throttle {
@@ -11,6 +15,8 @@ pub(crate) struct Throttle {
     pub(crate) busy: Option<u64>,
     /// Else.
     pub(crate) idle: Option<u64>,
+    /// Whether it stops while requests wait, instead of going on at another rate.
+    pub(crate) gives_way: bool,
 }
 
 impl Throttle {
@@ -26,9 +32,17 @@ impl Throttle {
 
     /// Waits after so many bytes.
     pub(crate) async fn spend(&self, engine: &Engine, bytes: u64) {
-        let pause = self.pause(bytes, engine.is_busy());
+        let mut pause = self.pause(bytes, engine.is_busy());
+        let clock = &engine.host().env.clock;
+        if self.gives_way && engine.is_busy() {
+            let begun = clock.now();
+            while engine.is_busy() && clock.now().saturating_sub(begun) < WAY {
+                clock.sleep(LOOK).await;
+            }
+            pause = self.pause(bytes, false);
+        }
         if !pause.is_zero() {
-            engine.host().env.clock.sleep(pause).await;
+            clock.sleep(pause).await;
         }
     }
 }
@@ -51,6 +65,7 @@ mod tests {
         let throttle = Throttle {
             busy: Some(1000),
             idle: Some(10_000),
+            gives_way: false,
         };
         assert_eq!(throttle.pause(500, true), Duration::from_millis(500));
         assert_eq!(throttle.pause(500, false), Duration::from_millis(50));

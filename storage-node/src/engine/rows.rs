@@ -6,6 +6,8 @@
 //! | `r` log, blob, first stripe | [`RunRow`]: fragments in one record; runs are disjoint |
 //! | `m` log, blob | [`BlobRow`] |
 //! | `b` log, blob, stripe | nothing: the fragment is corrupt |
+//! | `v` shard | when it was scrubbed last, by the drive's clock, in milliseconds |
+//! | `p` | [`ScrubPlace`]: where scrub was left |
 //! | `c` | milliseconds of the drive's clock: the time it was served |
 //!
 //! A log ([`LogId`]) is the volume (u64), the member (u8) and the log's incarnation (u64): a log
@@ -13,6 +15,7 @@
 //! count follows from the file. All integers are big-endian, so that rows sort.
 
 mod edit;
+mod scrubs;
 mod tally;
 
 use enfilade_cluster::api::encoding;
@@ -20,6 +23,7 @@ use enfilade_placement::{BlobId, Epoch, VolumeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use self::edit::Edit;
+pub(crate) use self::scrubs::ScrubPlace;
 use super::index::{Batch, Index, IndexError, Row};
 use super::record::{Body, Record, Run};
 use crate::api::Owner;
@@ -397,7 +401,7 @@ impl Rows<'_> {
     /// Forgets a shard, all logs of it.
     pub(crate) fn clear(&self, key: ShardKey) -> Result<(), IndexError> {
         let mut batch = Batch::default();
-        for tag in *b"srmb" {
+        for tag in *b"srmbv" {
             batch.delete_range(key.rows(tag), after_all(key.rows(tag)));
         }
         self.0.write(batch)

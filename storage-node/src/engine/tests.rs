@@ -4,6 +4,8 @@ mod compaction;
 mod faults;
 mod model;
 mod rebuild;
+mod scrub;
+mod space;
 mod stress;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Compaction: what stays, what goes, and what happens meanwhile.
 
 use super::*;
+use crate::drive::memory::Action;
 use crate::engine::compact::Compaction;
 use crate::engine::rows::BlobRow;
 
@@ -249,4 +250,82 @@ async fn a_damaged_log_is_not_compacted() {
     rig.reopen_without_index().await;
     assert_eq!(rig.engine.compact(shard).await, Err(CompactError::Damaged));
     assert_eq!(rig.read(shard, 2, 0).await, Ok(fragment(2, 0)));
+}
+
+/// Two shards, with much that is dead in the first.
+async fn before_the_crash() -> Rig {
+    let rig = Rig::new();
+    for blob in 1..6u128 {
+        rig.append(key(1, 0), 1, blob, 0..3).await.unwrap();
+    }
+    rig.append(key(2, 0), 1, 7, 0..3).await.unwrap();
+    let delete = |blob, runs| rig.engine.delete(key(1, 0), BlobId::new(blob), runs);
+    delete(1, Vec::new()).await.unwrap();
+    delete(2, vec![(1, 1)]).await.unwrap();
+    rig.engine
+        .mark(key(1, 0), vec![BlobId::new(3)])
+        .await
+        .unwrap();
+    rig.engine.fence(key(1, 0), Epoch::new(4)).await.unwrap();
+    rig
+}
+
+async fn check_after_the_crash(rig: &Rig, dropped: bool, at: &str) {
+    let shard = key(1, 0);
+    let (blobs, _) = rig.engine.inventory(shard, None, 99).await.unwrap();
+    let held = blobs
+        .iter()
+        .map(|b| (b.blob.get(), b.committed, b.stripes.clone()));
+    let whole = |blob, committed| (blob, committed, vec![(0, 2)]);
+    let expected = [
+        (2, false, vec![(0, 0), (2, 2)]),
+        whole(3, true),
+        whole(4, false),
+        whole(5, false),
+    ];
+    assert_eq!(held.collect::<Vec<_>>(), expected, "{at}");
+    for (blob, stripe) in [(2, 2), (3, 0), (4, 1), (5, 2)] {
+        let read = rig.read(shard, blob, stripe).await;
+        assert_eq!(read, Ok(fragment(blob, stripe)), "{at}");
+    }
+    let late = rig.append(shard, 3, 9, 0..1).await;
+    assert_eq!(late, Err(EngineError::Stale(Epoch::new(4))), "{at}");
+    let other = rig.read(key(2, 0), 7, 1).await;
+    let missing = other == Err(FragmentFault::Missing);
+    assert!(
+        missing || !dropped && other == Ok(fragment(7, 1)),
+        "{at}: {other:?}"
+    );
+    let found = rig.engine.scrub(shard).await.unwrap();
+    assert_eq!((found.corrupt, found.damaged), (0, 0), "{at}");
+}
+
+#[tokio::test]
+async fn wherever_compaction_or_a_drop_is_cut_off_nothing_is_lost_and_nothing_comes_back() {
+    for action in [
+        Action::Open,
+        Action::Read,
+        Action::Write,
+        Action::Sync,
+        Action::SyncFolder,
+    ] {
+        for after in 0.. {
+            let mut rig = before_the_crash().await;
+            rig.drive
+                .fail(action, after, u32::MAX, DriveError::Io("cut".to_owned()));
+            let compacted = rig.engine.compact(key(1, 0)).await;
+            let dropped = rig.engine.drop_shard(key(2, 0)).await.is_ok();
+            rig.drive.mend();
+            let at = format!("{action:?} {after}: {compacted:?}");
+            rig.crash(u64::from(after) * 977 + 13).await;
+            check_after_the_crash(&rig, dropped, &at).await;
+            rig.engine.compact(key(1, 0)).await.unwrap();
+            rig.reopen_without_index().await;
+            check_after_the_crash(&rig, dropped, &at).await;
+            if compacted.is_ok() && dropped {
+                assert!(after > 0, "{at}");
+                break;
+            }
+        }
+    }
 }

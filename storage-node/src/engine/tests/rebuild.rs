@@ -116,12 +116,13 @@ async fn act(rig: &Rig, epochs: &mut BTreeMap<u8, u64>, op: Op) {
 }
 
 /// All rows but those that tell of this index's own life: how long the drive was served, when a
-/// blob was first seen by that clock, what was given back to the file system.
+/// blob was first seen by that clock, when shards were scrubbed, what was given back to the file
+/// system.
 fn rows(index: &dyn Index) -> BTreeMap<Vec<u8>, Vec<u8>> {
     use enfilade_cluster::api::encoding::{decode, encode};
     let plain = |(key, value): Row| {
         let value = match key[0] {
-            b'c' => return None,
+            b'c' | b'p' | b'v' => return None,
             b's' => encode(&ShardRow {
                 punched: 0,
                 ..decode(&value).unwrap()
