@@ -1,14 +1,12 @@
 //! Metrics of the drives of a process.
 
-mod upkeep;
-
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
-use self::upkeep::Upkeep;
 use crate::api::Cause;
+use crate::engine::metrics::Upkeep;
 use crate::erasure::Kernel;
 
 /// Counters of all drives and nodes of a process.
@@ -63,11 +61,11 @@ impl Default for RepairMetrics {
     }
 }
 
-fn counter(name: &str, text: &str) -> IntCounter {
+pub(crate) fn counter(name: &str, text: &str) -> IntCounter {
     IntCounter::new(name, text).expect("the name is well formed")
 }
 
-fn by_drive(name: &str, text: &str) -> IntGaugeVec {
+pub(crate) fn by_drive(name: &str, text: &str) -> IntGaugeVec {
     IntGaugeVec::new(Opts::new(name, text), &["drive"]).expect("the name is well formed")
 }
 

@@ -10,6 +10,7 @@ mod files;
 mod group;
 pub(crate) mod index;
 mod log;
+pub(crate) mod metrics;
 mod open;
 mod pace;
 mod read;

@@ -88,12 +88,15 @@ struct Walk {
     damaged: bool,
 }
 
+/// Corrupt fragments of a blob in a log: stripes, and where they were read.
+type Rot = (LogId, BlobId, Vec<(u32, u64)>);
+
 /// What came of a step.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
     pub(crate) bytes: u64,
     /// Corrupt fragments to be entered, of that log.
-    pub(crate) rot: Option<(LogId, BlobId, Vec<(u32, u64)>)>,
+    pub(crate) rot: Option<Rot>,
     /// Whether the walk through the log ended: the committer is to be waited for, and
     /// [`Scrub::settle`] to be called.
     pub(crate) walked: bool,

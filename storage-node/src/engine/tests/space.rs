@@ -15,7 +15,9 @@ const TOGETHER: u64 = 32;
 
 /// A fragment of a blob of its own.
 fn sized(key: ShardKey, blob: u128, len: usize) -> Append {
-    let bytes: Vec<u8> = (0..len).map(|at| (at as u128 * blob >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..len)
+        .map(|at| ((at as u128 * blob) >> 3) as u8)
+        .collect();
     let seed = FragmentSeed {
         volume: key.volume.get(),
         blob,

@@ -3,7 +3,7 @@
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntGaugeVec};
 
-use super::{by_drive, counter};
+use crate::metrics::{by_drive, counter};
 
 /// Counters of compaction and scrub.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl Default for Upkeep {
 
 impl Upkeep {
     /// All of them, to be registered.
-    pub(super) fn all(&self) -> [Box<dyn Collector>; 7] {
+    pub(crate) fn all(&self) -> [Box<dyn Collector>; 7] {
         [
             Box::new(self.compactions.clone()),
             Box::new(self.compacted.clone()),
