@@ -73,6 +73,11 @@ async fn compact_drive(context: Arc<Context>, engine: Weak<Engine>, turns: Arc<S
         gives_way: false,
     };
     while context.pause(settings.compact_interval).await {
+        // Waited for without the engine: a drive that failed is let go meanwhile.
+        let _turn = tokio::select! {
+            () = context.stop.cancelled() => return,
+            turn = turns.acquire() => turn,
+        };
         let Some(engine) = engine.upgrade().filter(|e| e.failure().is_none()) else {
             return;
         };
@@ -81,7 +86,6 @@ async fn compact_drive(context: Arc<Context>, engine: Weak<Engine>, turns: Arc<S
             if let Err(error) = engine.reclaim_all().await {
                 tracing::debug!(drive = %engine.id(), %error, "room is not given back");
             }
-            let _turn = turns.acquire().await;
             compact_what_pays(&context, &engine, &mut leave, &throttle).await;
         };
         context.unless_stopped(work).await;
