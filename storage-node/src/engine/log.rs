@@ -202,6 +202,14 @@ impl Stretch {
             Self::Damage { from, .. } => *from,
         }
     }
+
+    /// The first byte after it.
+    pub(crate) fn end(&self) -> u64 {
+        match self {
+            Self::Record(found) => found.end(),
+            Self::Damage { to, .. } => *to,
+        }
+    }
 }
 
 /// Walks through a log.

@@ -242,6 +242,10 @@ impl Record {
         }
         let mut reader = Reader(covered);
         let record = reader.record(incarnation)?;
+        // Nothing that was synced before a record lies after it, and there is a next one.
+        if record.synced > offset || record.sequence > u64::MAX >> 1 {
+            return Err(RecordError::Invalid);
+        }
         Ok((record, len))
     }
 }
@@ -354,6 +358,10 @@ impl Reader<'_> {
             marks.push(BlobId::from_bytes(self.take()?));
         }
         let owner = self.owner(counts[3])?;
+        let named = counts[0] > 0 && first_stripe.checked_add(counts[0]).is_some();
+        if (kind == 1 && !named) || runs.iter().any(|(first, last)| first > last) {
+            return Err(RecordError::Invalid);
+        }
         let body = match kind {
             1 => Body::Append {
                 blob,

@@ -6,12 +6,16 @@
 //! after it, is a torn tail and cut.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 
 use super::index::IndexError;
 use super::log::{HEAD_LEN, Log, LogError, Scan, Stretch};
 use super::record::ALIGN;
 use super::rows::{LogId, Placed, Rows, ShardRow};
-use crate::drive::{DriveError, DriveFile};
+use crate::drive::{DriveError, DriveFile, read_up_to};
+
+/// Bytes of the tail of a log that are written again at a time.
+const AGAIN_BYTES: usize = 1024 * 1024;
 
 /// What was found while opening a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,7 +83,8 @@ pub(crate) fn recover(
         row,
         report: Report::default(),
     };
-    if len < recovery.row.position {
+    // A head that was torn while the log was created is no damage: nothing was acked.
+    if len < recovery.row.position && recovery.row.position > HEAD_LEN {
         recovery.row.damaged += 1;
         recovery.report.damaged += 1;
     }
@@ -167,6 +172,9 @@ impl Recovery<'_> {
             scan.file.set_len(from)?;
             self.report.cut = scan.len.saturating_sub(from);
         }
+        if let (Some(first), Some(last)) = (whole.first(), whole.last()) {
+            write_again(scan, first.start(), last.end())?;
+        }
         if cut.is_some() || !whole.is_empty() {
             // They may have been read from the page cache only, when the process died and not the
             // machine: the index may not point at them before this.
@@ -191,6 +199,22 @@ impl Recovery<'_> {
         };
         Ok((log, self.report))
     }
+}
+
+/// Writes what is there once more. After a sync that failed, the page cache holds bytes that the
+/// device may not have, and no later sync writes what has not changed since (PROTOCOLS 25).
+fn write_again(scan: &Scan<'_>, from: u64, to: u64) -> Result<(), DriveError> {
+    let mut at = from;
+    while at < to {
+        let len = usize::try_from(to - at).map_or(AGAIN_BYTES, |left| left.min(AGAIN_BYTES));
+        let bytes = read_up_to(scan.file, at, len)?;
+        if bytes.is_empty() {
+            break;
+        }
+        scan.file.write_at(at, &[IoSlice::new(&bytes)])?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

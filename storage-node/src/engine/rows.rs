@@ -423,7 +423,7 @@ impl Rows<'_> {
         let log = key.log(shard.incarnation);
         let mut row = shard.clone();
         row.position = placed.end();
-        row.sequence = record.sequence + 1;
+        row.sequence = record.sequence.saturating_add(1);
         row.epoch = row.epoch.max(record.epoch);
         let mut edit = Edit::new(self, log);
         match &record.body {

@@ -108,7 +108,10 @@ impl OpenLog {
                 let runs: Vec<Run> = found.iter().map(|(stripe, _)| (*stripe, *stripe)).collect();
                 Ok(Need::Record(Body::Bad { blob: *blob, runs }, log.epoch))
             }
-            Work::Fence(epoch) if *epoch <= log.row.fence => Ok(Need::Nothing(self.done())),
+            // As it is durable: a fence of this very group may still be lost.
+            Work::Fence(epoch) if *epoch <= self.shard.log().row.fence => {
+                Ok(Need::Nothing(self.done()))
+            }
             Work::Fence(epoch) => Ok(Need::Record(Body::Fence, (*epoch).max(log.epoch))),
             Work::Commit { marks } => Ok(Need::Record(
                 Body::Commit {
