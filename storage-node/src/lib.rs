@@ -11,4 +11,5 @@ pub mod metrics;
 mod rebuild;
 pub mod server;
 pub mod settings;
+mod sync;
 mod wire;

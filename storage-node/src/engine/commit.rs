@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +22,7 @@ use crate::api::Owner;
 use crate::api::append::FragmentHeader;
 use crate::drive::FileSystemId;
 use crate::host::Lease;
+use crate::sync;
 
 /// Orders that wait for a committer. Appends are bounded by their budgets before.
 const QUEUE_ORDERS: usize = 4096;
@@ -147,7 +147,7 @@ impl Committers {
     /// # Errors
     /// When no thread can be started.
     pub(crate) fn of(&self, file_system: FileSystemId) -> std::io::Result<Arc<Committer>> {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = sync::lock(&self.threads);
         let running = threads.get(&file_system).and_then(Weak::upgrade);
         if let Some(committer) = running.filter(|committer| !committer.orders.is_closed()) {
             return Ok(committer);
@@ -157,9 +157,9 @@ impl Committers {
         let busy = Arc::new(AtomicU64::new(0));
         let begun = Arc::clone(&busy);
 
-        thread::Builder::new()
-            .name(format!("commit-{}", file_system.0))
-            .spawn(move || run(queue, &env, &begun))?;
+        sync::spawn(format!("commit-{}", file_system.0), move || {
+            run(queue, &env, &begun);
+        })?;
         let committer = Arc::new(Committer { orders, busy });
         threads.insert(file_system, Arc::downgrade(&committer));
         Ok(committer)
@@ -194,7 +194,7 @@ impl Committer {
 
 fn run(mut queue: mpsc::Receiver<Order>, env: &Env, busy: &AtomicU64) {
     let (mut next, mut pace) = (None, Pace::default());
-    while let Some(first) = next.take().or_else(|| queue.blocking_recv()) {
+    while let Some(first) = next.take().or_else(|| sync::receive(&mut queue)) {
         let (mut orders, mut bytes) = (Vec::new(), first.bytes());
         let alone = first.is_alone();
         orders.push(first);

@@ -58,6 +58,33 @@ pub enum CompactError {
     /// The shard was dropped meanwhile, or there is none.
     #[error("the shard is gone")]
     Gone,
+    /// Somebody else compacts it now.
+    #[error("the log is being compacted")]
+    Busy,
+}
+
+/// The right to write the successor of a log, of which there is one, while this lives.
+struct Turn {
+    engine: Arc<Engine>,
+    key: ShardKey,
+}
+
+impl Turn {
+    fn take(engine: &Arc<Engine>, key: ShardKey) -> Result<Self, CompactError> {
+        match lock(&engine.compacting).insert(key) {
+            true => Ok(Self {
+                engine: Arc::clone(engine),
+                key,
+            }),
+            false => Err(CompactError::Busy),
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&self.engine.compacting).remove(&self.key);
+    }
 }
 
 /// What compaction did.
@@ -100,6 +127,7 @@ pub(crate) struct Compaction {
     /// The log is copied below this.
     caught_up: u64,
     synced: u64,
+    _turn: Turn,
 }
 
 impl Compaction {
@@ -122,6 +150,7 @@ impl Compaction {
         if fill.capacity.saturating_sub(fill.used) < needed {
             return Err(CompactError::NoRoom(needed));
         }
+        let turn = Turn::take(engine, key)?;
         let old = key.log(log.row.incarnation);
         let source = engine.log_file(old).map_err(unreadable)?;
         let mut next = Successor::create(engine, key)?;
@@ -140,6 +169,7 @@ impl Compaction {
             start: log.tail,
             caught_up: log.tail,
             synced: 0,
+            _turn: turn,
         })
     }
 

@@ -21,9 +21,9 @@ mod rows;
 mod scrub;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use enfilade_placement::{BlobId, DriveId, Epoch};
@@ -37,6 +37,7 @@ use self::recover::Report;
 use self::rows::{Freed, LogId, Rows};
 use crate::drive::{Drive, DriveError, DriveFile, Open, Space};
 use crate::host::{Budget, Host};
+use crate::sync::lock;
 
 pub use self::compact::{CompactError, Compacted};
 pub use self::index::{Index, MemoryIndex};
@@ -142,6 +143,8 @@ pub struct Engine {
     appends: Budget,
     reads: Arc<Semaphore>,
     shards: Mutex<BTreeMap<ShardKey, Arc<Shard>>>,
+    /// Shards whose logs are being compacted.
+    compacting: Mutex<BTreeSet<ShardKey>>,
     failure: OnceLock<String>,
     /// Counts the records of corrupt fragments since it was opened.
     faults_found: AtomicU64,
@@ -161,10 +164,6 @@ pub(crate) struct Shard {
     log: Mutex<Log>,
     /// Ranges to be given back once a later record proves that the ones before are synced.
     unpunched: Mutex<Vec<Freed>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shard {

@@ -126,6 +126,7 @@ impl Engine {
             reads: Arc::new(Semaphore::new(settings.drive_reads as usize)),
             files: Files::new(settings.open_logs),
             shards: Mutex::new(shards),
+            compacting: Mutex::default(),
             failure: OnceLock::new(),
             faults_found: AtomicU64::new(1),
             recovered,

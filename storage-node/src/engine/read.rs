@@ -13,6 +13,7 @@ use super::{Engine, EngineError};
 use crate::api::read::{FragmentFault, FragmentRange};
 use crate::drive::{DriveError, DriveFile, read_up_to};
 use crate::erasure::checksum::{CHECKSUM_BLOCK_BYTES, FragmentSeed, verify_blocks};
+use crate::sync;
 
 /// The blocks of a fragment that hold a range, verified, with what it takes to verify them again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,12 +106,12 @@ impl Engine {
     ) -> Result<Read, FragmentFault> {
         let permit = Arc::clone(&self.reads).acquire_owned().await;
         let (engine, ranges) = (Arc::clone(self), Arc::clone(ranges));
-        let read = tokio::task::spawn_blocking(move || {
+        let read = sync::blocking(move || {
             let _permit = permit;
             engine.read_now(key, blob, &ranges)
         });
-        let stopped = |_| FragmentFault::Drive("the reader stopped".to_owned());
-        read.await.map_err(stopped)
+        let stopped = || FragmentFault::Drive("the reader stopped".to_owned());
+        read.await.ok_or_else(stopped)
     }
 
     fn told_readers(

@@ -2,8 +2,11 @@
 
 mod compaction;
 mod faults;
+mod kill;
 mod model;
+mod mutated;
 mod rebuild;
+mod schedules;
 mod scrub;
 mod space;
 mod stress;
@@ -55,10 +58,20 @@ pub(super) fn append_of(
     blob: u128,
     stripes: std::ops::Range<u32>,
 ) -> Append {
-    let payload: Vec<Bytes> = stripes
-        .clone()
-        .map(|stripe| fragment(blob, stripe))
-        .collect();
+    let payload = stripes.clone().map(|stripe| fragment(blob, stripe));
+    Append {
+        epoch: Epoch::new(epoch),
+        ..append_bytes(key, blob, stripes.clone(), payload.collect())
+    }
+}
+
+/// An append of any bytes, for the first epoch.
+pub(super) fn append_bytes(
+    key: ShardKey,
+    blob: u128,
+    stripes: std::ops::Range<u32>,
+    payload: Vec<Bytes>,
+) -> Append {
     let header = |(stripe, bytes): (u32, &Bytes)| {
         let seed = FragmentSeed {
             volume: key.volume.get(),
@@ -72,7 +85,7 @@ pub(super) fn append_of(
         }
     };
     Append {
-        epoch: Epoch::new(epoch),
+        epoch: Epoch::FIRST,
         blob: BlobId::new(blob),
         first_stripe: stripes.start,
         fragments: stripes.clone().zip(&payload).map(header).collect(),
@@ -88,7 +101,10 @@ impl Rig {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        let host = Host::new(Env::seeded(7), settings);
+        Self::of(Host::new(Env::seeded(7), settings))
+    }
+
+    pub(super) fn of(host: Host) -> Self {
         let drive = MemoryDrive::default();
         drive.set_alone(true);
         let index = Arc::new(MemoryIndex::crashable());

@@ -15,6 +15,7 @@ use crate::api::append::{AppendAck, FragmentHeader};
 use crate::api::read::InventoryBlob;
 use crate::erasure::checksum::{FragmentSeed, verify};
 use crate::host::Lease;
+use crate::sync;
 
 /// Blobs that one step of a walk over a shard looks at.
 const WALK_BLOBS: usize = 512;
@@ -259,9 +260,9 @@ impl Engine {
     ) -> Result<T, EngineError> {
         let engine = Arc::clone(self);
         let stopped = || EngineError::Failed("a worker of the drive stopped".to_owned());
-        tokio::task::spawn_blocking(move || act(&engine))
+        sync::blocking(move || act(&engine))
             .await
-            .map_err(|_| stopped())?
+            .ok_or_else(stopped)?
     }
 
     fn inventory_now(

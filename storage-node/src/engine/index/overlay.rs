@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::{Batch, Change, Index, IndexError, Row};
+use crate::sync::lock;
 
 /// An index as it will be: what is written stays in memory until [`Overlay::commit`].
 pub(crate) struct Overlay<'a> {
@@ -24,7 +25,7 @@ impl<'a> Overlay<'a> {
     }
 
     fn changes(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.changes)
     }
 
     /// Writes the changes, in one batch.
