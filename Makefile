@@ -20,12 +20,15 @@ test: setup
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast $(ARGS)
 
 # The same tests with the long sequences and many seeds that do not fit into `make test`, then real
-# processes: every pair of replica holders is killed once, and the power fails ten times.
+# processes: every pair of replica holders is killed once, all processes ten times, and the power is
+# cut fifty times on a file system that forgets what was not synced; then 512 clients at once.
 soak: setup
 	ENFILADE_SOAK=1 cargo test $(CARGO_FLAGS) --workspace --no-fail-fast $(ARGS)
 	cargo build $(CARGO_FLAGS)
 	cargo run $(CARGO_FLAGS) -p chaos -- run enclosure-loss --pairs all
 	cargo run $(CARGO_FLAGS) -p chaos -- run power-loss --rounds 10
+	cargo run $(CARGO_FLAGS) -p chaos -- run power-cut --cuts 50
+	cargo run $(CARGO_FLAGS) -p chaos -- run memory
 
 # Everything that the gate checks.
 check:

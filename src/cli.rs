@@ -45,6 +45,8 @@ pub(crate) enum Command {
     /// Changes the settings of buckets.
     #[command(subcommand)]
     Bucket(BucketCommand),
+    /// Explains how much memory and how many files a process may use.
+    Memory(MemoryArgs),
 }
 
 /// Flags of `up`.
@@ -266,6 +268,20 @@ pub(crate) enum EtagArg {
     Md5,
     /// CRC-64/NVME and length, marked by `-1` at the end.
     Fast,
+}
+
+/// Flags of `memory`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MemoryArgs {
+    /// Drives that the process serves.
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub(crate) drives: u32,
+    /// Clients at a time.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) clients: u32,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Where admin commands ask, and how they answer.

@@ -58,18 +58,21 @@ fn write(path: &Path, content: &[u8], secrecy: Secrecy) -> io::Result<()> {
 /// When it cannot be made.
 pub(crate) fn make_folder(path: &Path) -> Result<()> {
     let make = || {
-        if path.is_dir() {
-            return Ok(());
+        if !path.is_dir() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)?;
         }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)?;
-        sync_folder(
-            path.parent()
-                .filter(|p| !p.as_os_str().is_empty())
-                .unwrap_or(Path::new(".")),
-        )
+        // Also those that are there: whoever made them may have died before this.
+        for above in path.ancestors().skip(1) {
+            match sync_folder(above) {
+                // Not ours, so we did not make what is in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+                synced => synced?,
+            }
+        }
+        Ok::<(), io::Error>(())
     };
     make().with_context(|| format!("cannot make the folder {}", path.display()))
 }

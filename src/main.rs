@@ -6,6 +6,7 @@ mod cli;
 mod codec;
 mod credentials;
 mod files;
+mod memory;
 mod os;
 mod role;
 mod settings;
@@ -63,5 +64,6 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Volume(command) => admin::commands::volume(&command).await,
         Command::Bench(command) => bench::run(command),
         Command::Bucket(BucketCommand::Set(args)) => admin::commands::bucket_set(&args).await,
+        Command::Memory(args) => memory::run(&args),
     }
 }

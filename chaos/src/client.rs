@@ -6,6 +6,7 @@
 mod connector;
 #[cfg(test)]
 pub(crate) mod memory;
+pub(crate) mod raw;
 mod s3;
 
 use std::ops::Range;

@@ -38,13 +38,20 @@ pub(crate) struct Shape {
     pub(crate) drives: u32,
     /// `k+m`
     pub(crate) profile: String,
+    /// Whether each enclosure is a process of its own.
+    pub(crate) processes: bool,
+    /// How many files it may open, unless as many as this process.
+    pub(crate) files: Option<u64>,
 }
 
 /// A cluster that this process started. Dropping it kills the parent; children end with it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     binary: PathBuf,
+    /// Where its log is.
     folder: PathBuf,
+    /// Where everything else is.
+    data: PathBuf,
     shape: Shape,
     login: Login,
     parent: Option<Child>,
@@ -60,41 +67,54 @@ pub(crate) struct Status {
 }
 
 impl Cluster {
-    /// Starts a cluster in `folder`, or the one that is already there, and waits until it is
-    /// healthy.
-    pub(crate) async fn start(
+    /// A cluster that does not run yet, with its log in `folder` and the rest in `data`.
+    pub(crate) fn new(
         binary: &Path,
         folder: &Path,
+        data: &Path,
         shape: Shape,
         login: Login,
-        patience: Duration,
-    ) -> anyhow::Result<Cluster> {
-        let mut cluster = Cluster {
+    ) -> Cluster {
+        Cluster {
             binary: binary.to_owned(),
             folder: folder.to_owned(),
+            data: data.to_owned(),
             shape,
             login,
             parent: None,
             run: RunFile::default(),
-        };
-        cluster.up(patience).await?;
-        Ok(cluster)
+        }
     }
 
-    /// Starts all processes again after [`Cluster::kill_all`], and waits until they are healthy.
+    /// Starts the cluster, the one that is already in its folder or a new one, and waits until it
+    /// is healthy.
     pub(crate) async fn up(&mut self, patience: Duration) -> anyhow::Result<()> {
+        self.launch()?;
+        self.ready(patience).await
+    }
+
+    /// Starts the cluster, and does not wait.
+    pub(crate) fn launch(&mut self) -> anyhow::Result<()> {
         ensure!(self.parent.is_none(), "the cluster runs");
         let log = self.log()?;
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.shape.files {
+            None => Command::new(&self.binary),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                let limited = format!("ulimit -n {files} && exec \"$@\"");
+                shell.args(["-c", &limited, "sh"]).arg(&self.binary);
+                shell
+            }
+        };
         command
             .arg("up")
             .arg("--data")
-            .arg(self.data())
+            .arg(&self.data)
             .args(["--enclosures", &self.shape.enclosures.to_string()])
             .args(["--drives", &self.shape.drives.to_string()])
             .args(["--profile", &self.shape.profile])
             .args(["--s3", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .arg("--processes")
+            .args(self.shape.processes.then_some("--processes"))
             .env("ENFILADE_ROOT_USER", &self.login.user)
             .env("ENFILADE_ROOT_PASSWORD", &self.login.password)
             .stdin(Stdio::null())
@@ -104,8 +124,15 @@ impl Cluster {
         let parent = command
             .spawn()
             .with_context(|| format!("starting {command:?}"))?;
-        let pid = parent.id().context("the cluster ended at once")?;
         self.parent = Some(parent);
+        self.run = RunFile::default();
+        Ok(())
+    }
+
+    /// Waits until the cluster that was launched is healthy.
+    async fn ready(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let parent = self.parent.as_ref().and_then(Child::id);
+        let pid = parent.context("the cluster ended at once")?;
         let began = Instant::now();
         loop {
             if let Some(parent) = &mut self.parent
@@ -115,7 +142,7 @@ impl Cluster {
                 bail!("`enfilade up` ended with {status}:\n{}", self.log_tail());
             }
             // The file of an earlier life names another process.
-            let run = RunFile::read(&self.data()).unwrap_or_default();
+            let run = RunFile::read(&self.data).unwrap_or_default();
             if run.pid == pid && run.admin.is_some() {
                 self.run = run;
                 if self.status().await.is_ok_and(|status| status.healthy) {
@@ -130,6 +157,26 @@ impl Cluster {
         }
     }
 
+    /// The process of the cluster, or the parent of its processes.
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
+        let parent = self.parent.as_ref().and_then(Child::id);
+        parent.context("the cluster does not run")
+    }
+
+    /// What the program says that such a cluster may use with so many clients.
+    pub(crate) async fn explain_memory(&self, clients: u32) -> anyhow::Result<String> {
+        let drives = self.shape.enclosures * self.shape.drives;
+        let output = Command::new(&self.binary)
+            .arg("memory")
+            .args(["--drives", &drives.to_string()])
+            .args(["--clients", &clients.to_string()])
+            .output();
+        let output = output.await.context("`enfilade memory`")?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`enfilade memory`: {complaint}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Where S3 is served.
     pub(crate) fn s3(&self) -> anyhow::Result<SocketAddr> {
         self.run.s3.context("run.json names no address of S3")
@@ -137,7 +184,7 @@ impl Cluster {
 
     /// The enclosures as `run.json` has them now.
     pub(crate) fn enclosures(&mut self) -> anyhow::Result<&[Enclosure]> {
-        self.run = RunFile::read(&self.data())?;
+        self.run = RunFile::read(&self.data)?;
         Ok(&self.run.enclosures)
     }
 
@@ -162,6 +209,22 @@ impl Cluster {
         let killed = process::kill(&processes).await;
         parent.wait().await.context("waiting for the parent")?;
         killed
+    }
+
+    /// Kills a cluster of one process, whose folder may not answer, calls `killed` when the signal
+    /// is sent, and returns when the process is gone. How it had ended before, if it had.
+    pub(crate) async fn kill_only(
+        &mut self,
+        killed: impl FnOnce(),
+    ) -> anyhow::Result<Option<std::process::ExitStatus>> {
+        let mut parent = self.parent.take().context("the cluster does not run")?;
+        let ended = parent.try_wait().context("waiting for the cluster")?;
+        if ended.is_none() {
+            parent.start_kill().context("killing the cluster")?;
+        }
+        killed();
+        parent.wait().await.context("waiting for the cluster")?;
+        Ok(ended)
     }
 
     /// `enfilade enclosure start`: the process comes back with the same ports and folder.
@@ -246,17 +309,13 @@ impl Cluster {
         output.with_context(|| format!("running {}", self.binary.display()))
     }
 
-    fn data(&self) -> PathBuf {
-        self.folder.join("data")
-    }
-
     fn log(&self) -> anyhow::Result<File> {
         let path = self.folder.join("up.log");
         let file = OpenOptions::new().create(true).append(true).open(&path);
         file.with_context(|| format!("opening {}", path.display()))
     }
 
-    fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let text = std::fs::read(self.folder.join("up.log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();

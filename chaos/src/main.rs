@@ -9,6 +9,7 @@ mod client;
 mod cluster;
 mod history;
 mod scenario;
+mod volatile;
 mod workload;
 
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,10 @@ use crate::admin::routes::Admin;
 
 /// Connections at a time. A scraper and a few operators need a handful; each costs some 20 KiB.
 const CONNECTIONS_MAX: usize = 256;
+
+/// Connections that may wait to be accepted. The library's 128 overflow when a few hundred clients
+/// come at once, and the kernel of one that is turned away tries again after 1, 3 and 7 seconds.
+const BACKLOG: u32 = 4096;
 
 /// A client that has not sent its request by then is cut off.
 const HEADER_TIME: Duration = Duration::from_secs(10);
@@ -40,9 +44,18 @@ pub(crate) struct AdminServer {
 /// # Errors
 /// When the port is in use or not ours to take.
 pub(crate) async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot serve {what} on {address}"))
+    listen(address).with_context(|| format!("cannot serve {what} on {address}"))
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As the library does; a port is free for us as soon as nobody listens on it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl AdminServer {

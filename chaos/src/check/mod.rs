@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Unavailable,
     /// The cluster's own report contradicts what was done to it.
     FalseStatus,
+    /// More memory or open files than promised.
+    OverLimit,
 }
 
 impl fmt::Display for Kind {
@@ -51,6 +53,7 @@ impl fmt::Display for Kind {
             Kind::Unreadable => "unreadable",
             Kind::Unavailable => "unavailable",
             Kind::FalseStatus => "false status",
+            Kind::OverLimit => "over limit",
         })
     }
 }

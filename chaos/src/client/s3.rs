@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use anyhow::Context;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -15,6 +16,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -47,6 +49,16 @@ impl S3 {
         }
     }
 
+    /// Another bucket of the same cluster, which may not be there yet.
+    pub(crate) fn beside(&self, bucket: &str) -> S3 {
+        S3 {
+            bucket: bucket.to_owned(),
+            login: self.login.clone(),
+            deadline: self.deadline,
+            client: RwLock::new(self.client()),
+        }
+    }
+
     /// From now on the cluster is found elsewhere; running operations go on where they are.
     pub(crate) fn retarget(&self, s3: SocketAddr) {
         let client = connect(&self.login, s3);
@@ -58,6 +70,26 @@ impl S3 {
         let request = self.client().create_bucket().bucket(&self.bucket).send();
         self.within(async { request.await.map(|_| ()).map_err(failure) })
             .await
+    }
+
+    /// Where an object can be written without credentials for some time: path and query.
+    ///
+    /// # Errors
+    /// When that cannot be signed.
+    pub(crate) async fn signed_put(&self, key: &str) -> anyhow::Result<String> {
+        let request = self.client().put_object().bucket(&self.bucket).key(key);
+        let signed = request.presigned(soon()?).await?;
+        target(signed.uri())
+    }
+
+    /// Where an object can be read without credentials for some time: path and query.
+    ///
+    /// # Errors
+    /// When that cannot be signed.
+    pub(crate) async fn signed_get(&self, key: &str) -> anyhow::Result<String> {
+        let request = self.client().get_object().bucket(&self.bucket).key(key);
+        let signed = request.presigned(soon()?).await?;
+        target(signed.uri())
     }
 
     fn client(&self) -> Client {
@@ -247,6 +279,18 @@ fn connect(login: &Login, s3: SocketAddr) -> Client {
         .http_client(Connector::new())
         .build();
     Client::from_conf(config)
+}
+
+/// How long a signed URL is good for.
+fn soon() -> anyhow::Result<PresigningConfig> {
+    Ok(PresigningConfig::expires_in(Duration::from_secs(600))?)
+}
+
+/// A URL without scheme and host.
+fn target(uri: &str) -> anyhow::Result<String> {
+    let (_, rest) = uri.split_once("://").context("a URL")?;
+    let (_, path) = rest.split_once('/').context("a URL with a path")?;
+    Ok(format!("/{path}"))
 }
 
 fn etag(answer: Option<&str>) -> Result<String, Failure> {

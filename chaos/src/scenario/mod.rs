@@ -1,7 +1,9 @@
 //! Scenarios: what is done to a cluster under load, and the verdict.
 
 mod enclosure_loss;
+mod memory;
 mod pairs;
+mod power_cut;
 mod power_loss;
 mod stage;
 mod verdict;
@@ -23,6 +25,10 @@ pub(crate) enum Scenario {
     EnclosureLoss,
     /// Kills every process at once, and starts the cluster again.
     PowerLoss,
+    /// Cuts the power under a cluster in one process: what was not synced is gone, too.
+    PowerCut,
+    /// Many clients, half of them very slow: the memory of a cluster in one process.
+    Memory,
 }
 
 impl Scenario {
@@ -30,6 +36,8 @@ impl Scenario {
         match self {
             Scenario::EnclosureLoss => "enclosure-loss",
             Scenario::PowerLoss => "power-loss",
+            Scenario::PowerCut => "power-cut",
+            Scenario::Memory => "memory",
         }
     }
 }
@@ -49,6 +57,16 @@ pub(crate) struct Options {
     /// How often the power fails.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
+    /// How often the power is cut, at random moments of load, start and recovery.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) cuts: u32,
+    /// Power cuts: syncs of files and folders whose path contains this succeed and do nothing.
+    /// Everything: `/`. The run must fail then.
+    #[arg(long, value_name = "PART")]
+    pub(crate) ignore_sync: Option<String>,
+    /// Memory: clients at once, of which half send 1 KiB a second.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..=4000))]
+    pub(crate) clients: u32,
     /// Enclosures of the cluster.
     #[arg(long, default_value_t = 6)]
     pub(crate) enclosures: u32,
@@ -110,6 +128,8 @@ impl Options {
             enclosures: self.enclosures,
             drives: self.drives,
             profile: self.profile.clone(),
+            processes: !matches!(self.scenario, Scenario::PowerCut | Scenario::Memory),
+            files: (self.scenario == Scenario::Memory).then_some(memory::FILES),
         }
     }
 
@@ -148,5 +168,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Vec<Verdict>> {
     match options.scenario {
         Scenario::EnclosureLoss => enclosure_loss::run(options).await,
         Scenario::PowerLoss => Ok(vec![power_loss::run(options).await?]),
+        Scenario::PowerCut => Ok(vec![power_cut::run(options).await?]),
+        Scenario::Memory => Ok(vec![memory::run(options).await?]),
     }
 }

@@ -13,8 +13,9 @@ use super::verdict::Verdict;
 use crate::check::available::{measure, seconds};
 use crate::check::{self, Finding, Kind, durable, listing, register};
 use crate::client::{Failure, S3, Store};
-use crate::cluster::{self, Cluster, Login};
+use crate::cluster::{self, Cluster, Login, Shape};
 use crate::history::History;
+use crate::volatile::Volatile;
 use crate::workload::audit::Audit;
 use crate::workload::{Load, keep};
 
@@ -26,9 +27,69 @@ const KEPT: usize = 64;
 /// Objects that an audit reads at a time.
 const READERS: usize = 8;
 
+/// What is there before a cluster is: a folder, a login, a program.
+pub(crate) struct Ground {
+    pub(crate) folder: PathBuf,
+    name: String,
+    seed: u64,
+    binary: PathBuf,
+    login: Login,
+    began: Instant,
+}
+
+impl Ground {
+    /// Makes the folder of a run.
+    pub(crate) fn lay(options: &Options, seed: u64, name: &str) -> anyhow::Result<Ground> {
+        let binary = cluster::find(options.binary.as_deref())?;
+        let base = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+        let own = std::process::id();
+        let folder = base.join(format!("enfilade-chaos-{own}-{name}-{seed}"));
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        println!("{name}: seed {seed}, folder {}", folder.display());
+        let login = Login {
+            user: "chaos".to_owned(),
+            // Secret enough for the minutes that the cluster lives on this machine.
+            password: format!("{:032x}", rand::rng().random::<u128>()),
+        };
+        Ok(Ground {
+            folder,
+            name: name.to_owned(),
+            seed,
+            binary,
+            login,
+            began: Instant::now(),
+        })
+    }
+
+    /// A cluster that does not run yet.
+    pub(crate) fn cluster(&self, data: &Path, shape: Shape) -> Cluster {
+        Cluster::new(&self.binary, &self.folder, data, shape, self.login.clone())
+    }
+
+    /// Prints what happens, with the time since the beginning.
+    pub(crate) fn say(&self, what: &str) {
+        say(self.began, what);
+    }
+
+    /// The verdict on a cluster that did not get as far as to take load.
+    pub(crate) fn fail(self, finding: Finding) -> anyhow::Result<Verdict> {
+        let mut verdict = Verdict::new(&self.name, self.seed, &self.folder);
+        verdict.findings.push(finding);
+        verdict.took = self.began.elapsed();
+        verdict.keep()?;
+        Ok(verdict)
+    }
+}
+
+fn say(began: Instant, what: &str) {
+    println!("{:>7.1} s  {what}", began.elapsed().as_secs_f64());
+}
+
 /// A cluster under test.
 pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
+    /// What the cluster lives on, if that forgets; it outlives the cluster.
+    pub(crate) volatile: Option<Volatile>,
     pub(crate) s3: Arc<S3>,
     store: Arc<dyn Store>,
     history: Arc<History>,
@@ -41,33 +102,34 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts a healthy cluster with an empty bucket.
     pub(crate) async fn set(options: &Options, seed: u64, name: &str) -> anyhow::Result<Stage> {
-        let binary = cluster::find(options.binary.as_deref())?;
-        let base = options.folder.clone().unwrap_or_else(std::env::temp_dir);
-        let own = std::process::id();
-        let folder = base.join(format!("enfilade-chaos-{own}-{name}-{seed}"));
-        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        println!("{name}: seed {seed}, folder {}", folder.display());
-        let login = Login {
-            user: "chaos".to_owned(),
-            // Secret enough for the minutes that the cluster lives on this machine.
-            password: format!("{:032x}", rand::rng().random::<u128>()),
-        };
-        let began = Instant::now();
-        let shape = options.shape();
-        let patience = options.patience();
-        let cluster = Cluster::start(&binary, &folder, shape, login.clone(), patience).await?;
-        let s3 = Arc::new(S3::new(BUCKET, login, cluster.s3()?, options.deadline()));
-        bucket(&s3, patience).await?;
+        let ground = Ground::lay(options, seed, name)?;
+        let mut cluster = ground.cluster(&ground.folder.join("data"), options.shape());
+        cluster.up(options.patience()).await?;
+        Stage::on(ground, options, cluster, None).await
+    }
+
+    /// Makes an empty bucket in a cluster that is healthy.
+    pub(crate) async fn on(
+        ground: Ground,
+        options: &Options,
+        cluster: Cluster,
+        volatile: Option<Volatile>,
+    ) -> anyhow::Result<Stage> {
+        let Ground { login, folder, .. } = ground;
+        let s3 = S3::new(BUCKET, login, cluster.s3()?, options.deadline());
+        let s3 = Arc::new(s3);
+        bucket(&s3, options.patience()).await?;
         let history = Arc::new(History::create(&folder.join("history.jsonl"))?);
         let stage = Stage {
             store: s3.clone(),
             s3,
             cluster,
+            volatile,
             history,
             options: options.clone(),
-            verdict: Verdict::new(name, seed, &folder),
+            verdict: Verdict::new(&ground.name, ground.seed, &folder),
             folder,
-            began,
+            began: ground.began,
         };
         stage.say("cluster is healthy");
         Ok(stage)
@@ -75,7 +137,7 @@ impl Stage {
 
     /// Prints what happens, with the time since the beginning.
     pub(crate) fn say(&self, what: &str) {
-        println!("{:>7.1} s  {what}", self.began.elapsed().as_secs_f64());
+        say(self.began, what);
     }
 
     /// Writes objects that no load touches, while all is well.
@@ -103,7 +165,7 @@ impl Stage {
     }
 
     /// Notes broken promises.
-    fn found(&mut self, findings: Vec<Finding>) {
+    pub(crate) fn found(&mut self, findings: Vec<Finding>) {
         self.show(&findings);
         self.verdict.findings.extend(findings);
     }
@@ -207,16 +269,17 @@ impl Stage {
                 .findings
                 .push(Finding::new(Kind::Unavailable, text));
         }
+        if let Some(volatile) = &mut self.volatile {
+            match self.verdict.passed() {
+                true => volatile.detach()?,
+                false => volatile.lay_out()?,
+            }
+        }
         if self.verdict.passed() && !self.options.keep {
             remove(&self.folder);
             self.verdict.folder = None;
         }
-        if let Some(folder) = &self.verdict.folder {
-            let path = folder.join("verdict.txt");
-            std::fs::write(&path, self.verdict.in_full())
-                .with_context(|| format!("writing {}", path.display()))?;
-        }
-        println!("{}", self.verdict);
+        self.verdict.keep()?;
         Ok(self.verdict)
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
+
 use crate::check::Finding;
 use crate::check::available::{Availability, seconds};
 use crate::history::{AUDITOR, Action, Operation, Outcome};
@@ -82,9 +84,20 @@ impl Verdict {
     }
 
     /// The verdict with all findings.
-    pub(crate) fn in_full(&self) -> String {
+    fn in_full(&self) -> String {
         let findings = self.findings.iter().map(|finding| format!("{finding}\n"));
         format!("{self}\n{}", findings.collect::<String>())
+    }
+
+    /// Prints the verdict, and writes it down if the folder of the run stays.
+    pub(crate) fn keep(&self) -> anyhow::Result<()> {
+        if let Some(folder) = &self.folder {
+            let path = folder.join("verdict.txt");
+            std::fs::write(&path, self.in_full())
+                .with_context(|| format!("writing {}", path.display()))?;
+        }
+        println!("{self}");
+        Ok(())
     }
 
     pub(crate) fn passed(&self) -> bool {

@@ -128,6 +128,9 @@ impl MetadataService {
         };
         let staging = settings.dir.join("snapshots");
         std::fs::create_dir_all(&staging).map_err(failed)?;
+        // Its name, and that of the database beside it, before anything depends on them.
+        let folder = std::fs::File::open(&settings.dir);
+        folder.and_then(|dir| dir.sync_all()).map_err(failed)?;
         let parts = Parts {
             replica: replica.id,
             logs: storage.logs,

@@ -147,11 +147,7 @@ impl FileDrive {
             }
         }
         let drive = Self::lock(path)?;
-        if let Some(parent) = path.parent() {
-            File::open(parent)
-                .and_then(|folder| folder.sync_all())
-                .map_err(failed)?;
-        }
+        sync_above(path).map_err(failed)?;
         superblock::store(&drive, superblock)
             .map_err(|error| failed(io::Error::other(error.to_string())))?;
         Ok(drive)
@@ -198,6 +194,22 @@ impl FileDrive {
             self.path.join(name)
         }
     }
+}
+
+/// Makes the name of a folder durable, and those of all folders above it that may be new.
+fn sync_above(path: &Path) -> io::Result<()> {
+    for folder in path.ancestors().skip(1) {
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        match File::open(folder).and_then(|folder| folder.sync_all()) {
+            // Not ours, so we made nothing in it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Whether an error says that there is nothing, rather than that a device failed.

@@ -66,11 +66,21 @@ pub(super) fn drop_cached(file: &File, offset: u64, len: u64) {
         unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_DONTNEED) };
 }
 
-/// Syncs the file system that a file is on. Kernels before 5.8 do not report errors: `false` there,
-/// and nothing is done.
+/// File systems whose `syncfs` makes everything durable. Of others it is not known; the kernel does
+/// not even pass it on to one in user space (FUSE), and answers that all is well.
+const SYNCFS_HOLDS: [libc::c_long; 5] = [
+    libc::EXT4_SUPER_MAGIC,
+    libc::XFS_SUPER_MAGIC,
+    libc::BTRFS_SUPER_MAGIC,
+    libc::F2FS_SUPER_MAGIC,
+    libc::TMPFS_MAGIC,
+];
+
+/// Syncs the file system that a file is on. `false`, and nothing is done: where that would not hold,
+/// and on kernels before 5.8, which do not report errors.
 pub(super) fn sync_file_system(file: &File) -> io::Result<bool> {
     static REPORTS: LazyLock<bool> = LazyLock::new(syncfs_reports);
-    if !*REPORTS {
+    if !*REPORTS || !SYNCFS_HOLDS.contains(&kind(file)?) {
         return Ok(false);
     }
     // SAFETY: no memory is passed; the descriptor is open as long as `file` is.
@@ -80,6 +90,22 @@ pub(super) fn sync_file_system(file: &File) -> io::Result<bool> {
         Ok(true)
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Which kind of file system a file is on: its magic number.
+fn kind(file: &File) -> io::Result<libc::c_long> {
+    // SAFETY: a `statfs` is integers only, for which zeros are valid.
+    #[expect(unsafe_code, reason = "the standard library has no statfs")]
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: `stat` is a live, writable statfs; the descriptor is open as long as `file` is.
+        #[expect(unsafe_code, reason = "the standard library has no statfs")]
+        let result = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) };
+        if result == 0 {
+            return Ok(stat.f_type);
+        }
+        retry_interrupted()?;
     }
 }
 
