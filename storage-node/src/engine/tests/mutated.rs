@@ -13,6 +13,8 @@ use crate::engine::record::{Body, Record};
 enum Damage {
     Flip(u16, u8),
     Zero(u16, u16),
+    /// A former life shows through, in its place.
+    Former(u16, u16),
     Truncate(u16),
     /// Bytes from one place of a log (this one, a former life of it, another shard's) to another.
     Copy {
@@ -37,6 +39,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     prop_oneof![
         3 => any::<(u16, u8)>().prop_map(|(at, bit)| Damage::Flip(at, bit)),
         1 => any::<(u16, u16)>().prop_map(|(at, len)| Damage::Zero(at, len)),
+        1 => any::<(u16, u16)>().prop_map(|(at, len)| Damage::Former(at, len)),
         1 => any::<u16>().prop_map(Damage::Truncate),
         2 => copy().prop_map(|(log, from, len, to)| Damage::Copy { log, from, len, to }),
         2 => copy().prop_map(|(log, from, len, to)| Damage::Insert { log, from, len, to }),
@@ -67,6 +70,11 @@ impl Damage {
             Self::Zero(at, len) => {
                 let range = range(*at, *len, bytes.len());
                 bytes[range].fill(0);
+            }
+            Self::Former(at, len) => {
+                let former = &logs[1];
+                let range = range(*at, *len, bytes.len().min(former.len()));
+                bytes[range.clone()].copy_from_slice(&former[range]);
             }
             Self::Truncate(at) => bytes.truncate(place(*at, bytes.len())),
             Self::Copy { log, from, len, to } => {

@@ -43,6 +43,7 @@ pub(super) enum Item {
     Fence(u8),
     Drop(u8),
     Compact(u8),
+    Scrub(u8),
     Read {
         at: Stripes,
         offset: u32,
@@ -61,7 +62,8 @@ impl Item {
             | Self::Mark { shard, .. }
             | Self::Fence(shard)
             | Self::Drop(shard)
-            | Self::Compact(shard) => *shard,
+            | Self::Compact(shard)
+            | Self::Scrub(shard) => *shard,
         }
     }
 
@@ -142,6 +144,7 @@ fn item() -> impl Strategy<Value = Item> {
         1 => (0..SHARDS).prop_map(Item::Fence),
         1 => (0..SHARDS).prop_map(Item::Drop),
         2 => (0..SHARDS).prop_map(Item::Compact),
+        1 => (0..SHARDS).prop_map(Item::Scrub),
         2 => (stripes(), 0..9000u32, 0..9000u32)
             .prop_map(|(at, offset, len)| Item::Read { at, offset, len }),
     ]

@@ -183,7 +183,7 @@ impl Shard {
             }
             Item::Drop(_) => next = Self::default(),
             Item::Compact(_) => next.compact(),
-            Item::Read { .. } => {}
+            Item::Read { .. } | Item::Scrub(_) => {}
         }
         next
     }

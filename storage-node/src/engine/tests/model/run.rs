@@ -321,6 +321,10 @@ impl World {
                 let _ = engine.compact(shard(s)).await;
                 Outcome::Done
             }
+            Item::Scrub(_) => {
+                let _ = engine.scrub(shard(s)).await;
+                Outcome::Done
+            }
             Item::Read { at, offset, len } => {
                 self.read_parts(*at, *offset, *len).await;
                 Outcome::Done
