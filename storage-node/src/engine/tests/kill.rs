@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::JoinHandle;
 
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
@@ -187,7 +188,9 @@ async fn work(engine: Arc<Engine>, seed: u64, writer: u64, mut mine: Vec<Name>) 
         say(&format!("try append {}", text(name)));
         let append = append_of(key(shard + 1, 0), 1, blob, 0..name.2);
         let Ok(admission) = engine.admit(20_000) else {
-            continue;
+            // The power was cut, or else the parent wants to know.
+            say("stuck");
+            return;
         };
         let appended = engine.append(key(shard + 1, 0), append, admission).await;
         if appended.is_ok() {
@@ -225,7 +228,7 @@ struct Known {
 }
 
 /// Starts a child; tells it what is known.
-fn start(folder: &Path, plan: Plan, known: &Known) -> Child {
+fn start(folder: &Path, plan: Plan, known: &Known) -> (Child, JoinHandle<ChildStdin>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([CHILD, "--exact", "--nocapture", "--test-threads=1"])
         .env(FOLDER, folder)
@@ -241,21 +244,21 @@ fn start(folder: &Path, plan: Plan, known: &Known) -> Child {
         input.push_str(&format!("is {is} {}\n", text(*name)));
     }
     input.push_str("go\n");
-    // Its answers are few until it has read all this.
-    child
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
-    child
+    // It may answer more than a pipe holds before it has read all this.
+    let mut stdin = child.stdin.take().unwrap();
+    let told = std::thread::spawn(move || {
+        // A child that ended has nothing to be told.
+        let _ = stdin.write_all(input.as_bytes());
+        stdin
+    });
+    (child, told)
 }
 
 /// Lets a child work until it has said so many lines, and kills it; what it found to be wrong.
 fn round(folder: &Path, plan: Plan, known: &mut Known, lines: usize, cut: bool) -> Vec<String> {
-    let mut child = start(folder, plan, known);
+    let (mut child, told) = start(folder, plan, known);
     let (mut wrong, mut count, mut checked) = (Vec::new(), 0, false);
-    let mut input = child.stdin.take();
+    let mut told = Some(told);
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         let words: Vec<&str> = line.split(' ').collect();
@@ -279,12 +282,18 @@ fn round(folder: &Path, plan: Plan, known: &mut Known, lines: usize, cut: bool) 
                 known.acks += 1;
             }
             ["cut"] => child.kill().unwrap(),
+            ["stuck"] if count < lines => {
+                wrong.extend((!plan.lies).then_some(line));
+                child.kill().unwrap();
+                continue;
+            }
             _ => continue,
         }
         count += usize::from(checked);
         if count == lines.max(1) {
-            match (cut, input.as_mut()) {
-                (true, Some(input)) => writeln!(input, "{}", plan.seed).unwrap(),
+            let input = told.take().map(|told| told.join().unwrap());
+            match (cut, input) {
+                (true, Some(mut input)) => writeln!(input, "{}", plan.seed).unwrap(),
                 _ => child.kill().unwrap(),
             }
         }
