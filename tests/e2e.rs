@@ -23,6 +23,8 @@ mod multipart;
 mod objects;
 #[path = "e2e/refusals.rs"]
 mod refusals;
+#[path = "e2e/rot.rs"]
+mod rot;
 #[path = "e2e/starts.rs"]
 mod starts;
 
@@ -94,6 +96,11 @@ async fn two_enclosures_may_be_killed_and_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acked_survives_the_kill_of_everything() {
     losses::of_everything_at_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rot_is_repaired_under_a_running_cluster() {
+    rot::is_repaired_under_a_running_cluster().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -149,7 +149,10 @@ impl Reader {
         let Piece { blob, what, check } = piece;
         let inner = Arc::clone(&self.inner);
         let chunks = match what {
-            What::Group(group) => tokio::spawn(read_group(inner, group)),
+            What::Group(group) => {
+                let at = self.pieces.object().0.clone();
+                tokio::spawn(read_group(inner, at, group))
+            }
             What::Inline { len, range } => {
                 let (at, here) = (self.pieces.object().0.clone(), self.inline.clone());
                 tokio::spawn(read_inline(inner, (at, blob), here, (len, range)))

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use enfilade_cluster::api::key::ObjectKey;
 use enfilade_placement::{BlobId, Volume};
 use enfilade_storage_node::api::error::ShardError;
 use enfilade_storage_node::api::read::{FragmentFault, FragmentRange, FragmentRead, ReadRequest};
@@ -18,6 +19,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
+use super::missing::Missing;
 use super::plan::Group;
 use super::shape::Shape;
 use super::stripe::StripeRead;
@@ -41,10 +43,16 @@ struct GroupRead {
     volume: Arc<Volume>,
     stripes: Vec<StripeRead>,
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// Member and stripe of fragments that are not where they should be.
+    missing: Vec<(u8, u32)>,
 }
 
 /// Fetches the wanted bytes of a group, in order.
-pub(super) async fn read_group(inner: Arc<Inner>, group: Group) -> Result<Vec<Bytes>, ReadError> {
+pub(super) async fn read_group(
+    inner: Arc<Inner>,
+    at: ObjectKey,
+    group: Group,
+) -> Result<Vec<Bytes>, ReadError> {
     let volume = inner
         .view
         .volume(group.volume)
@@ -53,7 +61,7 @@ pub(super) async fn read_group(inner: Arc<Inner>, group: Group) -> Result<Vec<By
     // None: retired, so that it held nothing that is referenced.
     let volume = volume.ok_or(ReadError::Gone(group.shape.blob))?;
     let mut volume = inner.look_again(volume).await;
-    let result = read_from(&inner, &volume, group.clone()).await;
+    let result = read_from(&inner, &at, &volume, group.clone()).await;
     let Err(lost @ ReadError::Lost { .. }) = result else {
         return result;
     };
@@ -63,11 +71,12 @@ pub(super) async fn read_group(inner: Arc<Inner>, group: Group) -> Result<Vec<By
         Ok(Some(newer)) if refreshed.is_ok() => volume = newer,
         _ => return Err(lost),
     }
-    read_from(&inner, &volume, group).await
+    read_from(&inner, &at, &volume, group).await
 }
 
 async fn read_from(
     inner: &Arc<Inner>,
+    at: &ObjectKey,
     volume: &Arc<Volume>,
     group: Group,
 ) -> Result<Vec<Bytes>, ReadError> {
@@ -82,9 +91,17 @@ async fn read_from(
             .map(|plan| StripeRead::new(shape, plan))
             .collect(),
         answers: FuturesUnordered::new(),
+        missing: Vec::new(),
     };
     read.ask_for_data();
-    read.gather().await?;
+    let gathered = read.gather().await;
+    inner.missing.report(Missing {
+        at: at.clone(),
+        volume: volume.id,
+        blob: shape.blob,
+        fragments: std::mem::take(&mut read.missing),
+    });
+    gathered?;
     read.finish().await
 }
 
@@ -233,7 +250,11 @@ impl GroupRead {
         }
         .into_iter();
         for (place, range) in ask {
-            let bytes = fragments.next().and_then(Result::ok);
+            let read = fragments.next();
+            if let (Some(Err(FragmentFault::Missing)), Ok(index)) = (&read, u8::try_from(member)) {
+                self.missing.push((index, self.stripes[place].plan.number));
+            }
+            let bytes = read.and_then(Result::ok);
             if bytes.is_none() {
                 self.inner.metrics.faults.inc();
             }

@@ -16,6 +16,7 @@ mod get;
 mod hedge;
 mod latency;
 mod marks;
+mod missing;
 mod pieces;
 mod plan;
 mod put;
@@ -49,6 +50,7 @@ use codecs::Codecs;
 use compute::Compute;
 use latency::Latency;
 use marks::Marks;
+use missing::Reporter;
 use types::{ReadContent, ReadError, ReadStream, WriteBody, WriteError, Written};
 
 /// Writes and reads the bytes of objects. One a process; shared by all its requests.
@@ -70,6 +72,7 @@ struct Inner {
     /// For digests of bodies, which take far longer: they must not hold up the encoding.
     digesting: Compute,
     marks: Marks,
+    missing: Reporter,
     /// Drives that failed to read; kept apart from those that failed to write.
     sick: Shunned<DriveId>,
     /// Volumes that were asked for anew not long ago.
@@ -98,6 +101,7 @@ impl DataPath {
             coding: Compute::new(),
             digesting: Compute::new(),
             marks: Marks::default(),
+            missing: Reporter::start(env.clone(), Arc::clone(&metadata)),
             sick: Shunned::new(settings.shun_time),
             looked: Shunned::new(settings.shun_time),
             latency: Latency::default(),

@@ -123,6 +123,25 @@ impl MemoryNode {
         drive.rot(&file, offset)
     }
 
+    /// Loses a run of stripes (first and last) of a blob, as if they had never come.
+    ///
+    /// # Panics
+    /// When there is no such drive here, or it fails.
+    pub async fn lose(
+        &self,
+        drive: DriveId,
+        (volume, member): (VolumeId, u8),
+        blob: BlobId,
+        run: (u32, u32),
+    ) {
+        let engines = self.node.engines();
+        let engine = engines.iter().find(|engine| engine.id() == drive);
+        let engine = engine.expect("the drive is here");
+        let key = ShardKey { volume, member };
+        let lost = engine.delete(key, blob, vec![run]).await;
+        lost.expect("a drive in memory does what it is told");
+    }
+
     async fn pass(&self) -> Result<(), ShardError> {
         let Switches {
             down,

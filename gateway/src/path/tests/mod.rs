@@ -2,6 +2,7 @@
 
 mod failures;
 mod memory;
+mod missing;
 mod objects;
 mod random;
 mod speed;
