@@ -34,7 +34,7 @@ const CLIENT: u64 = 64 << 10;
 /// A volume in the view of a gateway.
 const VIEWED_VOLUME: u64 = 256;
 
-/// Files of a drive beside its logs and the tables of its index: index log, manifest, lock, folders.
+/// Files of a drive beside its logs and the tables of its index: log, manifest, lock, folders.
 const DRIVE_FILES: u64 = 8;
 
 /// Files of the process beside those: sockets, logs, the description of the cluster.

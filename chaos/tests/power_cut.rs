@@ -6,8 +6,8 @@
 
 use std::process::Command;
 
-/// Runs the scenario on a small cluster; what it printed and whether it passed. `None` where nothing
-/// can be mounted.
+/// Runs the scenario on a small cluster; what it printed, and whether it passed. `None` where
+/// nothing can be mounted.
 fn run(seed: &str, more: &[&str]) -> Option<(String, bool)> {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_chaos"))

@@ -155,7 +155,7 @@ impl Node {
     }
 }
 
-/// Nodes in other processes, found through the view of a gateway or an agent, which is made of them:
+/// Nodes in other processes, found through the view of a gateway or an agent, made of them:
 /// they are told of it afterwards.
 #[derive(Default)]
 pub(crate) struct DistantNodes(OnceLock<RemoteNodes>);

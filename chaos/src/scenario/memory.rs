@@ -155,7 +155,7 @@ async fn crowd(
         idle: counts.iter().filter(idle).count() as u64,
     };
     stage.say(&format!(
-        "{fast} fast and {slow} slow clients: {} requests, {} MiB, {} told to slow down, {} failed, \
+        "{fast} fast and {slow} slow clients: {} requests, {} MiB, {} slowed down, {} failed, \
          slowest write {} s, {} clients without a success; {} MiB of memory, {files} files",
         sum(|counts| &counts.requests),
         done.bytes >> 20,

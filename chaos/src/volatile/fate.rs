@@ -1,4 +1,4 @@
-//! What a power cut leaves of what was not synced: decided by a seed, file by file and page by page.
+//! What a power cut leaves of what was not synced: decided by a seed, by file and by page.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -87,7 +87,8 @@ async fn run(env: Env, metadata: Arc<dyn MetadataClient>, mut waiting: mpsc::Rec
             .await
         {
             Ok(Ok(_)) => {
-                tracing::warn!(%volume, %blob, fragments = fragments.len(), "fragments are missing");
+                let count = fragments.len();
+                tracing::warn!(%volume, %blob, fragments = count, "fragments are missing");
                 if reported.len() < REMEMBERED_MAX {
                     let keys = fragments.iter().map(|(m, s)| ((volume, blob, *m, *s), now));
                     reported.extend(keys);

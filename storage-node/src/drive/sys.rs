@@ -76,7 +76,7 @@ const SYNCFS_HOLDS: [libc::c_long; 5] = [
     libc::TMPFS_MAGIC,
 ];
 
-/// Syncs the file system that a file is on. `false`, and nothing is done: where that would not hold,
+/// Syncs the file system that a file is on. `false`, with nothing done: where that would not hold,
 /// and on kernels before 5.8, which do not report errors.
 pub(super) fn sync_file_system(file: &File) -> io::Result<bool> {
     static REPORTS: LazyLock<bool> = LazyLock::new(syncfs_reports);

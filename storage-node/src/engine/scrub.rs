@@ -430,12 +430,12 @@ impl Engine {
         }
         let now = self.clock_ms();
         self.told(self.rows().put_scrubbed(key, now))?;
-        self.heal(key, &scrub.found).await;
+        self.write_out(key, &scrub.found).await;
         Ok(scrub.found)
     }
 
     /// Damage is written out of the log, as long as the index knows what was there.
-    async fn heal(self: &Arc<Self>, key: ShardKey, found: &Scrubbed) {
+    async fn write_out(self: &Arc<Self>, key: ShardKey, found: &Scrubbed) {
         if found.damaged == 0 {
             return;
         }

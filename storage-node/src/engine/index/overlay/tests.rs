@@ -13,7 +13,10 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         4 => (key(), any::<u8>()).prop_map(|(key, value)| Change::Put(key, vec![value])),
         3 => key().prop_map(Change::Delete),
-        1 => (key(), key()).prop_map(|(a, b)| Change::DeleteRange(a.clone().min(b.clone()), a.max(b))),
+        1 => (key(), key()).prop_map(|(a, b)| {
+            let (from, to) = if a < b { (a, b) } else { (b, a) };
+            Change::DeleteRange(from, to)
+        }),
     ]
 }
 

@@ -8,12 +8,12 @@ use enfilade_cluster::env::Clock;
 use enfilade_placement::BucketId;
 use futures::future::join_all;
 
-use super::super::*;
 use super::ops::{Amid, BLOBS, Item, Op, SHARDS, STRIPES, Sequence, Stripes};
 use super::reference::{Can, Outcome, Shard as Reference};
 use crate::api::Owner;
 use crate::drive::memory::Action;
 use crate::engine::rows::RunRow;
+use crate::engine::tests::*;
 
 /// A clock that stands still but for what a sequence adds.
 struct StillClock(AtomicU64);
