@@ -208,6 +208,8 @@ pub(crate) enum BenchCommand {
     Codec(BenchCodecArgs),
     /// Digests: MD5 of 1 to 32 bodies with every kernel that this CPU runs, CRCs, SHA.
     Digest(BenchDigestArgs),
+    /// The engine of a drive: appends, reads, and building its index anew.
+    Drive(BenchDriveArgs),
 }
 
 /// Flags of `bench digest`.
@@ -217,6 +219,28 @@ pub(crate) struct BenchDigestArgs {
     #[arg(long, value_name = "N", default_value_t = 15,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rounds: u32,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `bench drive`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchDriveArgs {
+    /// A folder on the drive; what is measured is done in a new one inside, and removed.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Lets fio do the same in turns with the engine.
+    #[arg(long)]
+    pub(crate) fio: bool,
+    /// Rounds, of which the median is given.
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// The most that a round moves, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(64..=65_536))]
+    pub(crate) mib: u32,
     /// Prints JSON.
     #[arg(long)]
     pub(crate) json: bool,

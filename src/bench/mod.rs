@@ -6,6 +6,7 @@
 
 mod codec;
 mod digest;
+mod drive;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Codec(args) => codec::run(&args),
         BenchCommand::Digest(args) => digest::run(&args),
+        BenchCommand::Drive(args) => drive::run(&args),
     }
 }
 

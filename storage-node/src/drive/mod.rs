@@ -4,11 +4,14 @@
 //! and rot. Everything that is done to a drive goes through [`Drive`], so that a simulation can do
 //! the same. Calls block: they belong on threads that may.
 
+mod ahead;
 pub mod file;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 pub mod superblock;
 mod sys;
+
+pub(crate) use self::ahead::ReadAhead;
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -130,12 +133,26 @@ pub trait Drive: Send + Sync + 'static {
 }
 
 /// An open file of a drive.
-pub trait DriveFile: Send + Sync + 'static {
+pub trait DriveFile: Send + Sync {
     /// Fills the buffer from an offset; returns how many bytes there were before the end.
     ///
     /// # Errors
     /// Those of the device.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+
+    /// Reads that many bytes from an offset, or as many as there are before the end.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn read_vec(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; len];
+        let count = self.read_at(offset, &mut buffer)?;
+        buffer.truncate(count);
+        Ok(buffer)
+    }
+
+    /// Says that a range is about to be read. A hint.
+    fn will_need(&self, _offset: u64, _len: u64) {}
 
     /// Writes all the slices, one after another, from an offset. After an error, any part of it
     /// may have been written.
@@ -182,10 +199,7 @@ pub trait DriveFile: Send + Sync + 'static {
 /// # Errors
 /// Those of the device.
 pub(crate) fn read_up_to(file: &dyn DriveFile, offset: u64, len: usize) -> Result<Vec<u8>> {
-    let mut buffer = vec![0; len];
-    let count = file.read_at(offset, &mut buffer)?;
-    buffer.truncate(count);
-    Ok(buffer)
+    file.read_vec(offset, len)
 }
 
 /// Replaces a small file in one durable step: a temporary file, synced, renamed, the folder synced.

@@ -1,14 +1,138 @@
 //! Calls of the operating system that the standard library does not have.
 
-use std::fs::File;
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use super::Space;
 
 /// The kernel takes at most this many slices in one call (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
+
+/// Writes past the page cache begin and end at multiples of this, in the file and in memory: no
+/// drive or file system asks for more.
+pub(super) const DIRECT_ALIGN: u64 = 4096;
+/// They go through a buffer of this size, one a thread that writes: a committer.
+const DIRECT_BUFFER: usize = 1024 * 1024;
+
+/// Opens a file that exists for writing past the page cache; none where that is not to be had.
+pub(super) fn open_direct(path: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(libc::O_DIRECT);
+    options.open(path).ok()
+}
+
+/// Bytes at an address that suits writes past the page cache.
+struct Aligned {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Aligned {
+    fn new() -> Self {
+        let align = usize::try_from(DIRECT_ALIGN).expect("4096");
+        let bytes = vec![0; DIRECT_BUFFER + align];
+        let start = bytes.as_ptr().align_offset(align);
+        Self { bytes, start }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + DIRECT_BUFFER]
+    }
+}
+
+/// Writes all slices, whole blocks in sum, past the page cache. `false`: this file does not take
+/// such writes after all, and nothing was written.
+pub(super) fn write_direct(file: &File, offset: u64, slices: &[IoSlice<'_>]) -> io::Result<bool> {
+    thread_local! {
+        static BUFFER: RefCell<Aligned> = RefCell::new(Aligned::new());
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let (buffer, mut at, mut filled) = (buffer.bytes(), offset, 0);
+        for slice in slices {
+            let mut rest: &[u8] = slice;
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(buffer.len() - filled));
+                buffer[filled..filled + now.len()].copy_from_slice(now);
+                filled += now.len();
+                rest = later;
+                if filled == buffer.len() {
+                    if !write_blocks(file, at, buffer, at == offset)? {
+                        return Ok(false);
+                    }
+                    at += filled as u64;
+                    filled = 0;
+                }
+            }
+        }
+        Ok(filled == 0 || write_blocks(file, at, &buffer[..filled], at == offset)?)
+    })
+}
+
+/// Writes blocks; `false` when the first of all are refused for how they are written.
+fn write_blocks(file: &File, offset: u64, mut blocks: &[u8], first: bool) -> io::Result<bool> {
+    let mut at = offset;
+    while !blocks.is_empty() {
+        match file.write_at(blocks, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                at += written as u64;
+                blocks = &blocks[written..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if first && at == offset && error.raw_os_error() == Some(libc::EINVAL) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Reads that many bytes, or as many as there are, into memory that is not zeroed before.
+pub(super) fn read_vec(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes: Vec<u8> = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let at = signed(offset + bytes.len() as u64)?;
+        let want = len - bytes.len();
+        let spare = bytes.spare_capacity_mut();
+        let count = want.min(spare.len());
+        // SAFETY: the kernel writes at most `count` bytes to the spare capacity, which has room for
+        // them and is borrowed for the call; the descriptor is open as long as `file` is.
+        #[expect(
+            unsafe_code,
+            reason = "the standard library reads only into zeroed memory"
+        )]
+        let result = unsafe { libc::pread(file.as_raw_fd(), spare.as_mut_ptr().cast(), count, at) };
+        match usize::try_from(result) {
+            Ok(0) => break,
+            Ok(read) => {
+                // SAFETY: pread filled so many bytes of the spare capacity after the length.
+                #[expect(unsafe_code, reason = "the kernel filled them")]
+                unsafe {
+                    bytes.set_len(bytes.len() + read);
+                }
+            }
+            Err(_) => retry_interrupted()?,
+        }
+    }
+    Ok(bytes)
+}
+
+/// Asks that a range be read into the page cache, without waiting.
+pub(super) fn will_need(file: &File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (signed(offset), signed(len)) else {
+        return;
+    };
+    // SAFETY: no memory is passed; the descriptor is open as long as `file` is.
+    #[expect(unsafe_code, reason = "the standard library has no posix_fadvise")]
+    let _ =
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
+}
 
 /// Writes all slices from an offset on.
 pub(super) fn write_all_at(file: &File, mut offset: u64, slices: &[IoSlice<'_>]) -> io::Result<()> {

@@ -7,11 +7,11 @@ use enfilade_placement::BlobId;
 
 use super::commit::Work;
 use super::log::read_record;
-use super::record::{Body, Record};
+use super::record::{Body, Record, Run};
 use super::rows::{LogId, RunRow, ShardKey};
 use super::{Engine, EngineError};
 use crate::api::read::{FragmentFault, FragmentRange};
-use crate::drive::{DriveError, DriveFile, read_up_to};
+use crate::drive::{DriveError, DriveFile};
 use crate::erasure::checksum::{CHECKSUM_BLOCK_BYTES, FragmentSeed, verify_blocks};
 use crate::sync;
 
@@ -61,11 +61,86 @@ impl From<DriveError> for Fault {
     }
 }
 
+/// Stripes after the one that is asked for that the index is asked about as well.
+const LOOK_AHEAD: u32 = 1023;
+
+/// The most bytes that are read at once.
+const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// The record that was read last: consecutive stripes mostly share one.
 struct Seen {
     first: u32,
     run: RunRow,
     record: Option<Record>,
+}
+
+/// Blocks that are to be read and verified.
+struct Planned {
+    at: u64,
+    count: usize,
+    payload: u64,
+    first: u32,
+    seed: FragmentSeed,
+    checksums: Vec<u32>,
+}
+
+impl Planned {
+    /// The blocks, when their bytes are what they were.
+    fn verify(self, bytes: Bytes) -> Result<Blocks, Fault> {
+        let Self {
+            count,
+            payload,
+            first,
+            seed,
+            checksums,
+            ..
+        } = self;
+        let whole = bytes.len() == count;
+        if !whole || verify_blocks(seed, first, &bytes, &checksums).is_err() {
+            let stripe = seed.stripe;
+            return Err(Fault::Rot { stripe, payload });
+        }
+        Ok(Blocks {
+            first,
+            bytes,
+            checksums,
+        })
+    }
+}
+
+/// Reads and verifies what was planned; what lies end to end is read at once.
+fn fetch(file: &dyn DriveFile, planned: Vec<Result<Planned, Fault>>) -> Vec<Result<Blocks, Fault>> {
+    let mut answers = Vec::with_capacity(planned.len());
+    let mut planned = planned.into_iter().peekable();
+    while let Some(next) = planned.next() {
+        let begin = match next {
+            Ok(begin) => begin,
+            Err(fault) => {
+                answers.push(Err(fault));
+                continue;
+            }
+        };
+        let (at, mut len) = (begin.at, begin.count);
+        let mut together = vec![begin];
+        while let Some(Ok(next)) = planned.next_if(|next| {
+            next.as_ref()
+                .is_ok_and(|next| next.at == at + len as u64 && len + next.count <= READ_BYTES_MAX)
+        }) {
+            len += next.count;
+            together.push(next);
+        }
+        match file.read_vec(at, len) {
+            Ok(bytes) => {
+                let mut bytes = Bytes::from(bytes);
+                for planned in together {
+                    let part = bytes.split_to(planned.count.min(bytes.len()));
+                    answers.push(planned.verify(part));
+                }
+            }
+            Err(error) => answers.extend(together.iter().map(|_| Err(error.clone().into()))),
+        }
+    }
+    answers
 }
 
 impl Engine {
@@ -187,9 +262,11 @@ impl Engine {
             log,
             blob,
             seen: None,
+            known: None,
+            last: ranges.iter().map(|range| range.stripe).max().unwrap_or(0),
         };
-        let answers = ranges.iter().map(|range| reader.range(range)).collect();
-        (Some(log), answers)
+        let planned = ranges.iter().map(|range| reader.plan(range)).collect();
+        (Some(log), fetch(file.as_ref(), planned))
     }
 }
 
@@ -206,10 +283,20 @@ struct Reader<'a> {
     log: LogId,
     blob: BlobId,
     seen: Option<Seen>,
+    known: Option<Known>,
+    /// The last stripe that is asked for.
+    last: u32,
+}
+
+/// What the index says of some stripes.
+struct Known {
+    stripes: Run,
+    bad: Vec<u32>,
+    runs: Vec<(u32, RunRow)>,
 }
 
 impl Reader<'_> {
-    fn range(&mut self, range: &FragmentRange) -> Result<Blocks, Fault> {
+    fn plan(&mut self, range: &FragmentRange) -> Result<Planned, Fault> {
         let stripe = range.stripe;
         self.find(stripe)?;
         let Some(seen) = &self.seen else {
@@ -248,7 +335,6 @@ impl Reader<'_> {
         let from = u64::from(first) * u64::from(block);
         let to = (u64::from(last) * u64::from(block)).min(u64::from(len));
         let count = usize::try_from(to.saturating_sub(from)).expect("a fragment fits in memory");
-        let bytes = read_up_to(self.file, payload + from, count)?;
         let sums = fragment
             .checksums
             .get(first as usize..last.max(first) as usize);
@@ -259,54 +345,66 @@ impl Reader<'_> {
             stripe,
             index: self.log.key.member,
         };
-        if bytes.len() != count || verify_blocks(seed, first, &bytes, sums).is_err() {
-            return Err(rot());
-        }
-        Ok(Blocks {
+        Ok(Planned {
+            at: payload + from,
+            count,
+            payload,
             first,
-            bytes: bytes.into(),
+            seed,
             checksums: sums.to_vec(),
+        })
+    }
+
+    /// Asks the index about a stripe, and those after it that are asked for too.
+    fn look(&self, stripe: u32) -> Result<Known, super::IndexError> {
+        let rows = self.engine.rows();
+        let last = self.last.min(stripe.saturating_add(LOOK_AHEAD)).max(stripe);
+        let stripes = (stripe, last);
+        Ok(Known {
+            stripes,
+            bad: rows.bad(self.log, self.blob, stripes)?,
+            runs: rows.runs(self.log, self.blob, stripes)?,
         })
     }
 
     /// Finds the run that holds a stripe, and its header.
     fn find(&mut self, stripe: u32) -> Result<(), Fault> {
-        let rows = self.engine.rows();
-        let told = |error: super::IndexError| {
-            let error = self.engine.fail_with(error.to_string());
-            Fault::Plain(FragmentFault::Drive(error.to_string()))
+        let within = |known: &Known| (known.stripes.0..=known.stripes.1).contains(&stripe);
+        let known = match self.known.take().filter(within) {
+            Some(known) => known,
+            None => self.look(stripe).map_err(|error| {
+                let error = self.engine.fail_with(error.to_string());
+                Fault::Plain(FragmentFault::Drive(error.to_string()))
+            })?,
         };
-        let bad = rows
-            .bad(self.log, self.blob, (stripe, stripe))
-            .map_err(told)?;
-        if !bad.is_empty() {
+        let known = self.known.insert(known);
+        if known.bad.contains(&stripe) {
             return Err(FragmentFault::Corrupt.into());
         }
-        let holds = |seen: &Seen| {
-            stripe
-                .checked_sub(seen.first)
-                .is_some_and(|index| index < seen.run.count())
+        let holds = |first: u32, run: &RunRow| {
+            let index = stripe.checked_sub(first);
+            index.is_some_and(|index| index < run.count())
         };
-        if self.seen.as_ref().is_some_and(holds) {
+        if (self.seen.as_ref()).is_some_and(|seen| holds(seen.first, &seen.run)) {
             return Ok(());
         }
         self.seen = None;
-        let runs = rows
-            .runs(self.log, self.blob, (stripe, stripe))
-            .map_err(told)?;
-        let Some((first, run)) = runs.into_iter().next() else {
+        let run = known.runs.iter().find(|(first, run)| holds(*first, run));
+        let Some((first, run)) = run.cloned() else {
             return Ok(());
         };
-        let read = read_record(self.file, run.record, self.log.incarnation)?;
-        let record = read.ok().map(|(record, _)| record);
+        let record = self.header(run.record)?;
+        self.seen = Some(Seen { first, run, record });
+        Ok(())
+    }
+
+    /// The header at an offset, when it proves itself. It is read each time, mostly from the page
+    /// cache: whoever held it in memory would not see it rot, and act on it as nobody else does.
+    fn header(&self, offset: u64) -> Result<Option<Record>, DriveError> {
+        let read = read_record(self.file, offset, self.log.incarnation)?;
         let here = |record: &Record| {
             record.volume == self.log.key.volume && record.member == self.log.key.member
         };
-        self.seen = Some(Seen {
-            first,
-            run,
-            record: record.filter(here),
-        });
-        Ok(())
+        Ok(read.ok().map(|(record, _)| record).filter(here))
     }
 }

@@ -8,14 +8,19 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use super::index::IndexError;
+use super::index::{IndexError, Overlay};
 use super::log::{HEAD_LEN, Log, LogError, Scan, Stretch};
 use super::record::ALIGN;
 use super::rows::{LogId, Placed, Rows, ShardRow};
-use crate::drive::{DriveError, DriveFile, read_up_to};
+use crate::drive::{DriveError, DriveFile, ReadAhead, read_up_to};
 
 /// Bytes of the tail of a log that are written again at a time.
 const AGAIN_BYTES: usize = 1024 * 1024;
+/// So many rows go to the index at a time.
+const BATCH_ROWS: usize = 4096;
+/// As long as an index is built from the very beginning of a log, rows are looked up in memory, up
+/// to so many: about 32 MiB.
+const ALONE_ROWS: usize = 128 * 1024;
 
 /// What was found while opening a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,12 +64,34 @@ pub(crate) fn recover(
     id: LogId,
     now_ms: u64,
 ) -> Result<(Log, Report), RecoverError> {
+    let overlay = Overlay::new(rows.0);
+    let recovered = recover_into(&overlay, &ReadAhead::new(file), id, now_ms)?;
+    overlay.commit()?;
+    Ok(recovered)
+}
+
+fn recover_into(
+    overlay: &Overlay<'_>,
+    file: &dyn DriveFile,
+    id: LogId,
+    now_ms: u64,
+) -> Result<(Log, Report), RecoverError> {
+    let rows = &Rows(overlay);
     let new = || ShardRow {
         incarnation: id.incarnation,
         position: HEAD_LEN,
         ..ShardRow::default()
     };
-    let row = rows.shard(id)?.unwrap_or_else(new);
+    let row = match rows.shard(id)? {
+        Some(row) => row,
+        None => {
+            // Rows come with that of their log, but for a log that was being compacted into.
+            if rows.blobs(id, None, 1)?.is_empty() {
+                overlay.set_alone();
+            }
+            new()
+        }
+    };
     let len = file.size()?;
     let scan = Scan {
         file,
@@ -74,6 +101,7 @@ pub(crate) fn recover(
     };
     let mut recovery = Recovery {
         rows,
+        overlay,
         id,
         tail: row.position,
         // The index points only at synced bytes.
@@ -94,6 +122,7 @@ pub(crate) fn recover(
 
 struct Recovery<'a> {
     rows: &'a Rows<'a>,
+    overlay: &'a Overlay<'a>,
     id: LogId,
     row: ShardRow,
     /// Where the log ends, as far as it was walked.
@@ -138,6 +167,14 @@ impl Recovery<'_> {
                 self.rows.apply(&mut self.row, &placed, self.now_ms)?;
                 self.tail = found.end();
                 self.report.records += 1;
+                // Only what is synced is kept, so that any part of it may go to the index.
+                let most = match self.overlay.is_alone() {
+                    true => ALONE_ROWS,
+                    false => BATCH_ROWS,
+                };
+                if self.overlay.len() >= most {
+                    self.overlay.commit()?;
+                }
             }
             Stretch::Damage { to, .. } => {
                 self.report.damaged += 1;

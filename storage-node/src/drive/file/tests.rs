@@ -98,3 +98,34 @@ fn files_are_written_in_many_slices_punched_and_cut() {
     assert!(drive.list("").unwrap().contains(&"log2".to_owned()));
     assert!(drive.space().unwrap().available > 0);
 }
+
+#[test]
+fn large_writes_of_whole_blocks_go_past_the_page_cache_and_read_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let drive = FileDrive::format(&folder.path().join("drive"), &block(5)).unwrap();
+    let file = drive.open("log", Open::New).unwrap();
+    let bytes: Vec<u8> = (0..5_000_000u32)
+        .map(|i| (i >> 7) as u8 ^ i as u8)
+        .collect();
+    let mut expected = Vec::new();
+    // Past the cache, through it, past it beside what is dirty in it, unaligned, and past it again.
+    for len in [
+        2_097_152, 4096, 131_072, 1_310_720, 5000, 3192, 262_144, 1_048_576,
+    ] {
+        let at = expected.len();
+        let part = &bytes[at % 1000..at % 1000 + len];
+        let slices: Vec<IoSlice<'_>> = part.chunks(65_000).map(IoSlice::new).collect();
+        file.write_at(at as u64, &slices).unwrap();
+        expected.extend_from_slice(part);
+        assert_eq!(file.read_vec(0, expected.len() + 9).unwrap(), expected);
+        file.sync().unwrap();
+    }
+    drop(file);
+    let file = drive.open("log", Open::Existing).unwrap();
+    file.will_need(0, 4096);
+    assert_eq!(
+        file.read_vec(4000, 1_000_000).unwrap(),
+        expected[4000..1_004_000]
+    );
+    assert_eq!(file.read_vec(expected.len() as u64, 5).unwrap(), []);
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use super::{Batch, Change, Index, IndexError, Row};
@@ -12,6 +13,8 @@ pub(crate) struct Overlay<'a> {
     base: &'a dyn Index,
     /// New values by key; none: deleted.
     changes: Mutex<Changes>,
+    /// Whether the base has no rows of those that are asked for, so that it need not be asked.
+    alone: AtomicBool,
 }
 
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -21,7 +24,23 @@ impl<'a> Overlay<'a> {
         Self {
             base,
             changes: Mutex::default(),
+            alone: AtomicBool::new(false),
         }
+    }
+
+    /// Takes the caller's word that the base has none of the rows that will be asked for; until the
+    /// first commit.
+    pub(crate) fn set_alone(&self) {
+        self.alone.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// How many rows differ.
+    pub(crate) fn len(&self) -> usize {
+        self.changes().len()
     }
 
     fn changes(&self) -> MutexGuard<'_, Changes> {
@@ -30,6 +49,7 @@ impl<'a> Overlay<'a> {
 
     /// Writes the changes, in one batch.
     pub(crate) fn commit(&self) -> Result<(), IndexError> {
+        self.alone.store(false, Ordering::Relaxed);
         let changes = std::mem::take(&mut *self.changes());
         if changes.is_empty() {
             return Ok(());
@@ -63,6 +83,7 @@ impl Index for Overlay<'_> {
         let changed = self.changes().get(key).cloned();
         match changed {
             Some(value) => Ok(value),
+            None if self.is_alone() => Ok(None),
             None => self.base.get(key),
         }
     }
@@ -72,6 +93,9 @@ impl Index for Overlay<'_> {
         let ours = within(&changes, from, Bound::Included(to))
             .rev()
             .find_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        if self.is_alone() {
+            return Ok(ours);
+        }
         let deleted = |row: &Row| changes.get(&row.0).is_some_and(Option::is_none);
         let mut theirs = self.base.last(from, to)?;
         if let Some(row) = theirs.take_if(|row| deleted(row)) {
@@ -92,12 +116,15 @@ impl Index for Overlay<'_> {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         drop(changes);
+        let there = |(key, value): (Vec<u8>, Option<Vec<u8>>)| Some((key, value?));
+        if self.is_alone() {
+            return Ok(ours.into_iter().filter_map(there).take(limit).collect());
+        }
         let mut rows: Changes = BTreeMap::new();
         for (key, value) in self.base.scan(from, to, limit.saturating_add(ours.len()))? {
             rows.insert(key, Some(value));
         }
         rows.extend(ours);
-        let there = |(key, value): (Vec<u8>, Option<Vec<u8>>)| Some((key, value?));
         Ok(rows.into_iter().filter_map(there).take(limit).collect())
     }
 

@@ -44,4 +44,24 @@ proptest! {
         }
         prop_assert_eq!(base.scan(&[], &[9], 100), expected.scan(&[], &[9], 100));
     }
+
+    #[test]
+    fn over_an_empty_base_it_reads_the_same_without_asking(
+        changes in prop::collection::vec(change(), 0..20),
+        queries in prop::collection::vec((key(), key(), 0..5usize), 1..20),
+    ) {
+        let (base, expected) = (MemoryIndex::default(), MemoryIndex::default());
+        let overlay = Overlay::new(&base);
+        overlay.set_alone();
+        overlay.write(Batch { changes: changes.clone() }).unwrap();
+        expected.write(Batch { changes }).unwrap();
+        for round in 0..2 {
+            for (a, b, limit) in &queries {
+                prop_assert_eq!(overlay.get(a), expected.get(a));
+                prop_assert_eq!(overlay.last(a, b), expected.last(a, b), "{:?}", round);
+                prop_assert_eq!(overlay.scan(a, b, *limit), expected.scan(a, b, *limit));
+            }
+            overlay.commit().unwrap();
+        }
+    }
 }

@@ -1,0 +1,103 @@
+//! fio, in the same folder and the same way into the kernel.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::Pattern;
+
+/// From so many bytes on, the engine writes a group without the page cache, in pieces of a MiB.
+const DIRECT_LEAST: u64 = 128 * 1024;
+const PIECE: u64 = 1024 * 1024;
+
+/// Whether there is a fio to run.
+pub(super) fn installed() -> bool {
+    Command::new("fio").arg("--version").output().is_ok()
+}
+
+/// One run of fio.
+pub(super) struct Job {
+    arguments: Vec<String>,
+    direction: &'static str,
+    /// Removed afterwards.
+    written: Option<PathBuf>,
+}
+
+impl Job {
+    /// Appends to a new file: one write a group, or pieces of a MiB, and a sync after each group.
+    /// Writes and syncs are as few as the engine's, not as many as its records: that is in fio's
+    /// favour.
+    pub(super) fn append(folder: &Path, pattern: Pattern, bytes: u64, group_bytes: u64) -> Self {
+        let one = u64::from(pattern.bytes);
+        let group = (group_bytes / one).max(1) * one;
+        let piece = group.min(PIECE);
+        let file = folder.join("fio.dat");
+        let direct = u8::from(group >= DIRECT_LEAST);
+        let arguments = [
+            "--rw=write".to_owned(),
+            format!("--filename={}", file.display()),
+            format!("--bs={piece}"),
+            format!("--size={}", bytes / piece * piece),
+            format!("--fdatasync={}", group.div_ceil(piece)),
+            format!("--direct={direct}"),
+            "--fallocate=none".to_owned(),
+        ];
+        Self {
+            arguments: arguments.into(),
+            direction: "write",
+            written: Some(file),
+        }
+    }
+
+    /// Reads a file, in order or at random.
+    pub(super) fn read(file: &Path, in_order: bool, pattern: Pattern, bytes: u64) -> Self {
+        let arguments = [
+            format!("--rw={}", if in_order { "read" } else { "randread" }),
+            format!("--filename={}", file.display()),
+            format!("--bs={}", pattern.bytes),
+            format!("--io_size={}", bytes / u64::from(pattern.at_once)),
+            format!("--numjobs={}", pattern.at_once),
+            "--readonly".to_owned(),
+            "--thread".to_owned(),
+            "--group_reporting".to_owned(),
+            "--randrepeat=0".to_owned(),
+        ];
+        Self {
+            arguments: arguments.into(),
+            direction: "read",
+            written: None,
+        }
+    }
+
+    /// How it is called.
+    pub(super) fn command(&self) -> String {
+        format!(
+            "fio --name=drive --ioengine=psync {}",
+            self.arguments.join(" ")
+        )
+    }
+
+    /// Runs it; MB/s.
+    pub(super) fn run(&self) -> Result<f64> {
+        let output = Command::new("fio")
+            .args(["--name=drive", "--ioengine=psync", "--output-format=json"])
+            .args(&self.arguments)
+            .output()
+            .context("cannot run fio")?;
+        if let Some(file) = &self.written {
+            std::fs::remove_file(file).context("cannot remove fio's file")?;
+        }
+        if !output.status.success() {
+            bail!("fio: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let json = text.find('{').map_or("", |at| &text[at..]);
+        let report: Value = serde_json::from_str(json).context("fio gave no JSON")?;
+        let rate = report
+            .pointer(&format!("/jobs/0/{}/bw_bytes", self.direction))
+            .and_then(Value::as_f64);
+        Ok(rate.context("fio gave no rate")? / 1e6)
+    }
+}
