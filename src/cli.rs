@@ -233,6 +233,9 @@ pub(crate) struct BenchDriveArgs {
     /// Lets fio do the same in turns with the engine.
     #[arg(long)]
     pub(crate) fio: bool,
+    /// Measures only this; more than one may be named.
+    #[arg(long, value_name = "WHAT", num_args = 1..)]
+    pub(crate) only: Vec<DriveWork>,
     /// Rounds, of which the median is given.
     #[arg(long, value_name = "N", default_value_t = 5,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -244,6 +247,17 @@ pub(crate) struct BenchDriveArgs {
     /// Prints JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What `bench drive` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DriveWork {
+    /// Appends by 1, 16 and 64 writers.
+    Append,
+    /// Reads, in order and at random.
+    Read,
+    /// Building the index from a log.
+    Rebuild,
 }
 
 /// Flags of `bench codec`.

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use self::load::Drive;
 use super::{median, table};
-use crate::cli::BenchDriveArgs;
+use crate::cli::{BenchDriveArgs, DriveWork};
 
 /// Bytes of an append or a read, and how many there are at once.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +97,10 @@ struct Line {
     fio: Option<f64>,
     /// Median of engine / fio of each round.
     ratio: Option<f64>,
+    /// The same two with as many writers in fio as in the engine, each with a file and syncs of its
+    /// own; none for reads, and for one writer, which is all that fio has anyway.
+    fio_each: Option<f64>,
+    ratio_each: Option<f64>,
     /// fio's command line.
     command: Option<String>,
 }
@@ -139,8 +143,10 @@ fn measure(args: &BenchDriveArgs, folder: &std::path::Path) -> Result<Report> {
         .build()
         .context("cannot start threads")?;
     let most = u64::from(args.mib) << 20;
+    let wants = |work| args.only.is_empty() || args.only.contains(&work);
     let mut lines = Vec::new();
-    for pattern in APPENDS {
+    for pattern in APPENDS.iter().filter(|_| wants(DriveWork::Append)) {
+        let pattern = *pattern;
         lines.push(append_line(
             &runtime,
             folder,
@@ -148,9 +154,12 @@ fn measure(args: &BenchDriveArgs, folder: &std::path::Path) -> Result<Report> {
             (args.rounds, most, fio),
         )?);
     }
-    lines.extend(read_lines(&runtime, folder, (args.rounds, most, fio))?);
+    if wants(DriveWork::Read) {
+        lines.extend(read_lines(&runtime, folder, (args.rounds, most, fio))?);
+    }
     let mut rebuilds = Vec::new();
-    for bytes in [4 * KIB, 64 * KIB, 1024 * KIB] {
+    let records = [4 * KIB, 64 * KIB, 1024 * KIB];
+    for bytes in records.into_iter().filter(|_| wants(DriveWork::Rebuild)) {
         rebuilds.push(rebuild::measure(
             &runtime,
             folder,
@@ -178,7 +187,7 @@ fn append_line(
     (rounds, most, with_fio): (u32, u64, bool),
 ) -> Result<Line> {
     let bytes = bytes_of(pattern, most);
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut fio, mut each) = (Vec::new(), Rates::default(), Rates::default());
     let (mut group_bytes, mut command) = (0, None);
     for _ in 0..rounds {
         let drive = Drive::create(folder)?;
@@ -188,10 +197,12 @@ fn append_line(
         group_bytes = appended.group_bytes;
         if with_fio {
             let job = fio::Job::append(folder, pattern, bytes, group_bytes);
-            let rate = job.run()?;
-            theirs.push(rate);
-            ratios.push(appended.rate / rate);
+            fio.take(job.run()?, appended.rate);
             command = Some(job.command());
+            if pattern.at_once > 1 {
+                let job = fio::Job::append_each(folder, pattern, bytes);
+                each.take(job.run()?, appended.rate);
+            }
         }
     }
     Ok(Line {
@@ -200,10 +211,34 @@ fn append_line(
         at_once: pattern.at_once,
         group_bytes,
         engine: median(ours),
-        fio: with_fio.then(|| median(theirs)),
-        ratio: with_fio.then(|| median(ratios)),
+        fio: fio.rate(),
+        ratio: fio.ratio(),
+        fio_each: each.rate(),
+        ratio_each: each.ratio(),
         command,
     })
+}
+
+/// What fio did in each round, and the engine in comparison.
+#[derive(Default)]
+struct Rates {
+    rates: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+impl Rates {
+    fn take(&mut self, rate: f64, engine: f64) {
+        self.rates.push(rate);
+        self.ratios.push(engine / rate);
+    }
+
+    fn rate(&self) -> Option<f64> {
+        (!self.rates.is_empty()).then(|| median(self.rates.clone()))
+    }
+
+    fn ratio(&self) -> Option<f64> {
+        (!self.ratios.is_empty()).then(|| median(self.ratios.clone()))
+    }
 }
 
 fn read_lines(
@@ -223,7 +258,7 @@ fn read_lines(
             true => most,
             false => (4096 * u64::from(pattern.bytes)).min(most / 4),
         };
-        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ours, mut theirs) = (Vec::new(), Rates::default());
         let job = fio::Job::read(&drive.log(), in_order, pattern, bytes);
         for round in 0..rounds {
             load::forget_cached(&drive.log())?;
@@ -231,9 +266,7 @@ fn read_lines(
             ours.push(rate);
             if with_fio {
                 load::forget_cached(&drive.log())?;
-                let fio = job.run()?;
-                theirs.push(fio);
-                ratios.push(rate / fio);
+                theirs.take(job.run()?, rate);
             }
         }
         lines.push(Line {
@@ -247,8 +280,10 @@ fn read_lines(
             at_once: pattern.at_once,
             group_bytes: 0,
             engine: median(ours),
-            fio: with_fio.then(|| median(theirs)),
-            ratio: with_fio.then(|| median(ratios)),
+            fio: theirs.rate(),
+            ratio: theirs.ratio(),
+            fio_each: None,
+            ratio_each: None,
             command: with_fio.then(|| job.command()),
         });
     }
@@ -272,6 +307,8 @@ fn text(report: &Report) -> String {
                 format!("{:.1}", line.engine),
                 optional(line.fio, 1),
                 optional(line.ratio, 2),
+                optional(line.fio_each, 1),
+                optional(line.ratio_each, 2),
             ]
         })
         .collect();
@@ -282,6 +319,8 @@ fn text(report: &Report) -> String {
         "KiB a sync",
         "MB/s",
         "fio",
+        "ratio",
+        "fio, each",
         "ratio",
     ];
     let mut text = table(&headings, &rows);

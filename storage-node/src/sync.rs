@@ -20,6 +20,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A place where another thread may go on, in tests that choose the schedule.
+#[cfg(any(test, feature = "test-util"))]
 pub(crate) fn point() {
     #[cfg(test)]
     schedule::point();

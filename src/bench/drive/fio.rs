@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Pattern;
 
 /// From so many bytes on, the engine writes a group without the page cache, in pieces of a MiB.
-const DIRECT_LEAST: u64 = 128 * 1024;
+const DIRECT_LEAST: u64 = 64 * 1024;
 const PIECE: u64 = 1024 * 1024;
 
 /// Whether there is a fio to run.
@@ -22,7 +22,7 @@ pub(super) struct Job {
     arguments: Vec<String>,
     direction: &'static str,
     /// Removed afterwards.
-    written: Option<PathBuf>,
+    written: Vec<PathBuf>,
 }
 
 impl Job {
@@ -47,7 +47,33 @@ impl Job {
         Self {
             arguments: arguments.into(),
             direction: "write",
-            written: Some(file),
+            written: vec![file],
+        }
+    }
+
+    /// Appends by as many writers, each to a file of its own that it syncs after each write; for
+    /// three seconds at most.
+    pub(super) fn append_each(folder: &Path, pattern: Pattern, bytes: u64) -> Self {
+        let direct = u8::from(u64::from(pattern.bytes) >= DIRECT_LEAST);
+        let size = bytes / u64::from(pattern.at_once) / u64::from(pattern.bytes);
+        let arguments = [
+            "--rw=write".to_owned(),
+            format!("--directory={}", folder.display()),
+            format!("--bs={}", pattern.bytes),
+            format!("--size={}", size.max(1) * u64::from(pattern.bytes)),
+            format!("--numjobs={}", pattern.at_once),
+            "--fdatasync=1".to_owned(),
+            format!("--direct={direct}"),
+            "--fallocate=none".to_owned(),
+            "--thread".to_owned(),
+            "--group_reporting".to_owned(),
+            "--runtime=3".to_owned(),
+        ];
+        let file = |writer| folder.join(format!("drive.{writer}.0"));
+        Self {
+            arguments: arguments.into(),
+            direction: "write",
+            written: (0..pattern.at_once).map(file).collect(),
         }
     }
 
@@ -67,7 +93,7 @@ impl Job {
         Self {
             arguments: arguments.into(),
             direction: "read",
-            written: None,
+            written: Vec::new(),
         }
     }
 
@@ -86,7 +112,7 @@ impl Job {
             .args(&self.arguments)
             .output()
             .context("cannot run fio")?;
-        if let Some(file) = &self.written {
+        for file in &self.written {
             std::fs::remove_file(file).context("cannot remove fio's file")?;
         }
         if !output.status.success() {

@@ -52,32 +52,49 @@ pub(super) fn write_direct(file: &File, offset: u64, slices: &[IoSlice<'_>]) -> 
         static BUFFER: RefCell<Aligned> = RefCell::new(Aligned::new());
     }
     BUFFER.with_borrow_mut(|buffer| {
-        let (buffer, mut at, mut filled) = (buffer.bytes(), offset, 0);
-        for slice in slices {
-            let mut rest: &[u8] = slice;
-            while !rest.is_empty() {
-                let (now, later) = rest.split_at(rest.len().min(buffer.len() - filled));
-                buffer[filled..filled + now.len()].copy_from_slice(now);
-                filled += now.len();
-                rest = later;
-                if filled == buffer.len() {
-                    if !write_blocks(file, at, buffer, at == offset)? {
-                        return Ok(false);
-                    }
-                    at += filled as u64;
-                    filled = 0;
-                }
-            }
-        }
-        Ok(filled == 0 || write_blocks(file, at, &buffer[..filled], at == offset)?)
+        write_pieces(buffer.bytes(), offset, slices, |bytes, at| {
+            file.write_at(bytes, at)
+        })
     })
 }
 
+/// Copies the slices into the buffer, and writes it whenever it is full and at the end.
+fn write_pieces(
+    buffer: &mut [u8],
+    offset: u64,
+    slices: &[IoSlice<'_>],
+    mut write: impl FnMut(&[u8], u64) -> io::Result<usize>,
+) -> io::Result<bool> {
+    let (mut at, mut filled) = (offset, 0);
+    for slice in slices {
+        let mut rest: &[u8] = slice;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(buffer.len() - filled));
+            buffer[filled..filled + now.len()].copy_from_slice(now);
+            filled += now.len();
+            rest = later;
+            if filled == buffer.len() {
+                if !write_blocks(buffer, at, at == offset, &mut write)? {
+                    return Ok(false);
+                }
+                at += filled as u64;
+                filled = 0;
+            }
+        }
+    }
+    Ok(filled == 0 || write_blocks(&buffer[..filled], at, at == offset, &mut write)?)
+}
+
 /// Writes blocks; `false` when the first of all are refused for how they are written.
-fn write_blocks(file: &File, offset: u64, mut blocks: &[u8], first: bool) -> io::Result<bool> {
+fn write_blocks(
+    mut blocks: &[u8],
+    offset: u64,
+    first: bool,
+    write: &mut impl FnMut(&[u8], u64) -> io::Result<usize>,
+) -> io::Result<bool> {
     let mut at = offset;
     while !blocks.is_empty() {
-        match file.write_at(blocks, at) {
+        match write(blocks, at) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 at += written as u64;
@@ -295,3 +312,6 @@ fn retry_interrupted() -> io::Result<()> {
 fn signed(number: u64) -> io::Result<i64> {
     i64::try_from(number).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,13 @@
 //! Reading fragments, each block compared with its checksum before it leaves (P5).
 
+mod fetch;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use enfilade_placement::BlobId;
 
+use self::fetch::{Planned, fetch};
 use super::commit::Work;
 use super::log::read_record;
 use super::record::{Body, Record, Run};
@@ -12,7 +15,7 @@ use super::rows::{LogId, RunRow, ShardKey};
 use super::{Engine, EngineError};
 use crate::api::read::{FragmentFault, FragmentRange};
 use crate::drive::{DriveError, DriveFile};
-use crate::erasure::checksum::{CHECKSUM_BLOCK_BYTES, FragmentSeed, verify_blocks};
+use crate::erasure::checksum::{CHECKSUM_BLOCK_BYTES, FragmentSeed};
 use crate::sync;
 
 /// The blocks of a fragment that hold a range, verified, with what it takes to verify them again.
@@ -64,83 +67,11 @@ impl From<DriveError> for Fault {
 /// Stripes after the one that is asked for that the index is asked about as well.
 const LOOK_AHEAD: u32 = 1023;
 
-/// The most bytes that are read at once.
-const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// The record that was read last: consecutive stripes mostly share one.
 struct Seen {
     first: u32,
     run: RunRow,
     record: Option<Record>,
-}
-
-/// Blocks that are to be read and verified.
-struct Planned {
-    at: u64,
-    count: usize,
-    payload: u64,
-    first: u32,
-    seed: FragmentSeed,
-    checksums: Vec<u32>,
-}
-
-impl Planned {
-    /// The blocks, when their bytes are what they were.
-    fn verify(self, bytes: Bytes) -> Result<Blocks, Fault> {
-        let Self {
-            count,
-            payload,
-            first,
-            seed,
-            checksums,
-            ..
-        } = self;
-        let whole = bytes.len() == count;
-        if !whole || verify_blocks(seed, first, &bytes, &checksums).is_err() {
-            let stripe = seed.stripe;
-            return Err(Fault::Rot { stripe, payload });
-        }
-        Ok(Blocks {
-            first,
-            bytes,
-            checksums,
-        })
-    }
-}
-
-/// Reads and verifies what was planned; what lies end to end is read at once.
-fn fetch(file: &dyn DriveFile, planned: Vec<Result<Planned, Fault>>) -> Vec<Result<Blocks, Fault>> {
-    let mut answers = Vec::with_capacity(planned.len());
-    let mut planned = planned.into_iter().peekable();
-    while let Some(next) = planned.next() {
-        let begin = match next {
-            Ok(begin) => begin,
-            Err(fault) => {
-                answers.push(Err(fault));
-                continue;
-            }
-        };
-        let (at, mut len) = (begin.at, begin.count);
-        let mut together = vec![begin];
-        while let Some(Ok(next)) = planned.next_if(|next| {
-            next.as_ref()
-                .is_ok_and(|next| next.at == at + len as u64 && len + next.count <= READ_BYTES_MAX)
-        }) {
-            len += next.count;
-            together.push(next);
-        }
-        match file.read_vec(at, len) {
-            Ok(bytes) => {
-                let mut bytes = Bytes::from(bytes);
-                for planned in together {
-                    let part = bytes.split_to(planned.count.min(bytes.len()));
-                    answers.push(planned.verify(part));
-                }
-            }
-            Err(error) => answers.extend(together.iter().map(|_| Err(error.clone().into()))),
-        }
-    }
-    answers
 }
 
 impl Engine {

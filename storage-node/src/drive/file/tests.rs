@@ -1,5 +1,7 @@
 //! A drive is opened only where it is, and formatted only where nothing is (PROTOCOLS 26).
 
+use std::io::IoSlice;
+
 use enfilade_placement::{ClusterId, Generation, Incarnation};
 
 use super::*;

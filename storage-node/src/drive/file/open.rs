@@ -1,0 +1,126 @@
+//! A file: which writes go past the page cache, and what is read ahead.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::drive::{DriveFile, Result, sys};
+
+/// Writes of whole blocks, from so many bytes on, go past the page cache. Smaller ones gain little,
+/// and logs that get little each are written back together when they are synced.
+const DIRECT_BYTES_MIN: u64 = 64 * 1024;
+
+/// Reads of so many bytes may go on where the last one ended, but for so many: headers.
+const AHEAD_BYTES_MIN: u64 = 128 * 1024;
+const AHEAD_GAP_MAX: u64 = 8 * 1024;
+
+/// A file of a drive.
+pub(super) struct OpenFile {
+    file: File,
+    /// The same file, opened to be written past the page cache, where that can be done.
+    direct: Option<File>,
+    /// Where the last large read ended.
+    read: AtomicU64,
+}
+
+impl OpenFile {
+    pub(super) fn new(file: File, direct: Option<File>) -> Self {
+        let read = AtomicU64::new(0);
+        Self { file, direct, read }
+    }
+
+    /// Lets the device go on while a large read that follows another is copied and verified.
+    fn read_ahead(&self, offset: u64, len: usize) {
+        let len = len as u64;
+        if len < AHEAD_BYTES_MIN {
+            return;
+        }
+        let end = offset.saturating_add(len);
+        let last = self.read.swap(end, Ordering::Relaxed);
+        if offset
+            .checked_sub(last)
+            .is_some_and(|gap| gap <= AHEAD_GAP_MAX)
+            && last > 0
+        {
+            sys::will_need(&self.file, end, len + AHEAD_GAP_MAX);
+        }
+    }
+
+    /// The file to write past the page cache with, when that suits a write.
+    fn direct(&self, offset: u64, slices: &[IoSlice<'_>]) -> Option<&File> {
+        let direct = self.direct.as_ref()?;
+        let len: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
+        let whole = [offset, len]
+            .iter()
+            .all(|n| n.is_multiple_of(sys::DIRECT_ALIGN));
+        (whole && len >= DIRECT_BYTES_MIN).then_some(direct)
+    }
+}
+
+impl DriveFile for OpenFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self
+                .file
+                .read_at(&mut buffer[filled..], offset + filled as u64)
+            {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, offset: u64, slices: &[IoSlice<'_>]) -> Result<()> {
+        if let Some(direct) = self.direct(offset, slices)
+            && sys::write_direct(direct, offset, slices)?
+        {
+            return Ok(());
+        }
+        Ok(sys::write_all_at(&self.file, offset, slices)?)
+    }
+
+    fn read_vec(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.read_ahead(offset, len);
+        Ok(sys::read_vec(&self.file, offset, len)?)
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        sys::will_need(&self.file, offset, len);
+    }
+
+    fn size(&self) -> Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn drop_cached(&self, offset: u64, len: u64) {
+        sys::drop_cached(&self.file, offset, len);
+    }
+
+    fn start_write_back(&self, offset: u64, len: u64) {
+        sys::start_write_back(&self.file, offset, len);
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(self.file.sync_data()?)
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        Ok(self.file.set_len(len)?)
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> Result<u64> {
+        if len == 0 {
+            return Ok(0);
+        }
+        Ok(if sys::punch(&self.file, offset, len)? {
+            len
+        } else {
+            0
+        })
+    }
+}
