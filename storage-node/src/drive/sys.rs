@@ -118,12 +118,12 @@ pub(super) fn read_vec(file: &File, offset: u64, len: usize) -> io::Result<Vec<u
         let want = len - bytes.len();
         let spare = bytes.spare_capacity_mut();
         let count = want.min(spare.len());
-        // SAFETY: the kernel writes at most `count` bytes to the spare capacity, which has room for
-        // them and is borrowed for the call; the descriptor is open as long as `file` is.
         #[expect(
             unsafe_code,
             reason = "the standard library reads only into zeroed memory"
         )]
+        // SAFETY: the kernel writes at most `count` bytes to the spare capacity, which has room for
+        // them and is borrowed for the call; the descriptor is open as long as `file` is.
         let result = unsafe { libc::pread(file.as_raw_fd(), spare.as_mut_ptr().cast(), count, at) };
         match usize::try_from(result) {
             Ok(0) => break,

@@ -40,7 +40,7 @@ fn errno(number: i32) -> io::Error {
 
 /// Writes 10,240 bytes in four slices.
 fn write(device: &mut Device) -> (io::Result<bool>, Vec<u8>) {
-    let bytes: Vec<u8> = (0..10_240u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..10_240u32).map(|n| (n >> 3) as u8 ^ n as u8).collect();
     let cuts = [0, 100, 5000, 5000, 10_240];
     let slices: Vec<_> = cuts
         .windows(2)

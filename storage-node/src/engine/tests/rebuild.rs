@@ -218,6 +218,8 @@ async fn an_index_on_rocksdb_is_rebuilt_whole_and_says_what_it_found() {
     folder.append(3, 0..2).await;
     // What nothing in a log explains goes.
     {
+        // The engine's index is closed before its drive is unlocked.
+        let _locked = folder.drive();
         let path = folder.path.join("index");
         let index = index::rocks::RocksIndex::open(&path, &folder.host.index_memory).unwrap();
         let mut batch = index::Batch::default();
