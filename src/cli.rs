@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use enfilade_placement::{ChainId, EnclosureId, Profile};
+use enfilade_placement::{ChainId, DriveId, EnclosureId, Profile};
 
 /// The folder of an embedded cluster, unless another is named.
 pub(crate) const DATA_DEFAULT: &str = "./data";
@@ -115,10 +115,29 @@ pub(crate) struct InitArgs {
 /// Prepares drives.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DriveCommand {
+    /// Lists drives and how they are.
+    List(AdminArgs),
     /// Formats an empty folder as a drive, and prints what to enter into the configuration.
     Add(DriveAddArgs),
+    /// Gives a drive up that failed, and formats an empty folder as the one that takes its slot.
+    Replace(DriveReplaceArgs),
     /// Throws the index of a drive that nobody serves away, and builds a new one from its logs.
     RebuildIndex(RebuildIndexArgs),
+}
+
+/// Flags of `drive replace`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DriveReplaceArgs {
+    /// The UUID of the drive that is given up.
+    pub(crate) old: DriveId,
+    /// The empty folder of the new one: on its node's shelf, or where the old one was.
+    pub(crate) folder: PathBuf,
+    /// The drive in that folder, whose content is thrown away.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) wipe: Option<DriveId>,
+    /// Where to ask.
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 /// Flags of `drive rebuild-index`.
@@ -139,6 +158,9 @@ pub(crate) struct DriveAddArgs {
     pub(crate) config: PathBuf,
     /// The empty folder.
     pub(crate) folder: PathBuf,
+    /// The drive in that folder, whose content is thrown away.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) wipe: Option<DriveId>,
     /// Prints JSON.
     #[arg(long)]
     pub(crate) json: bool,

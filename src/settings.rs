@@ -114,6 +114,12 @@ pub(crate) struct DrivesConfig {
     /// The drives, by slot.
     #[serde(default)]
     pub(crate) drives: Vec<DriveConfig>,
+    /// A folder of folders: every drive of the cluster that is, or comes, into one is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shelf: Option<PathBuf>,
+    /// How much each drive on the shelf may hold, when that is less than its file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shelf_capacity: Option<Capacity>,
 }
 
 /// A drive. Named by its UUID: another or an empty folder there is a drive that is gone
@@ -211,6 +217,9 @@ impl NodeConfig {
             .chain(self.credentials_file.iter_mut());
         for path in paths.chain(std::iter::once(&mut self.folder)) {
             *path = base.join(&*path);
+        }
+        if let Some(shelf) = self.node.as_mut().and_then(|node| node.shelf.as_mut()) {
+            *shelf = base.join(&*shelf);
         }
     }
 

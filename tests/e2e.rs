@@ -11,6 +11,8 @@ mod buckets;
 mod cluster;
 #[path = "e2e/connector.rs"]
 mod connector;
+#[path = "e2e/drives.rs"]
+mod drives;
 #[path = "e2e/kept.rs"]
 mod kept;
 #[path = "e2e/listing.rs"]
@@ -86,6 +88,16 @@ async fn a_real_client_finds_all_of_s3_and_a_restart_keeps_everything() {
         7
     );
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drives_are_moved_and_replaced_while_one_process_runs() {
+    drives::are_moved_unplugged_and_replaced(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drives_are_moved_and_replaced_while_many_processes_run() {
+    drives::are_moved_unplugged_and_replaced(&["--processes", "--drives", "2"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -134,6 +134,30 @@ mod tests {
     }
 
     #[test]
+    fn a_member_counts_as_there_exactly_while_its_drive_is_served() {
+        let mut topology = sample::topology(&[&[1, 1, 1, 1, 1, 1]]);
+        let volume = volume(VolumeState::Sealed);
+        let served = [
+            (DriveState::Healthy, true),
+            (DriveState::Slow, true),
+            (DriveState::Full, true),
+            (DriveState::Returned, true),
+            (DriveState::Failing, false),
+            (DriveState::Gone, false),
+            (DriveState::Foreign, false),
+            (DriveState::Replaced, false),
+        ];
+        for (state, there) in served {
+            let drive = topology.drives.get_mut(&DriveId::new(1)).unwrap();
+            drive.state = state;
+            let missing = survival(&topology, &volume).missing;
+            assert_eq!(missing.is_empty(), there, "{state:?}");
+            let takes = topology.takes_volumes(DriveId::new(1));
+            assert_eq!(takes, state == DriveState::Healthy, "{state:?}");
+        }
+    }
+
+    #[test]
     fn a_drive_that_nobody_knows_is_missing() {
         let left = survival(&Topology::default(), &volume(VolumeState::Open));
         assert_eq!(left.missing.len(), 6);

@@ -62,6 +62,20 @@ pub enum DriveState {
     Gone,
     /// Came back after `out`: a read-only source until reconciled (PROTOCOLS 26).
     Returned,
+    /// Another drive, one of another cluster, or a copy is where it should be (PROTOCOLS 26).
+    Foreign,
+    /// Given up by an operator: another drive took its place, its shards are to be rebuilt.
+    Replaced,
+}
+
+impl DriveState {
+    /// Whether a drive in this state can be read from.
+    pub const fn is_served(self) -> bool {
+        match self {
+            Self::Healthy | Self::Slow | Self::Full | Self::Returned => true,
+            Self::Failing | Self::Gone | Self::Foreign | Self::Replaced => false,
+        }
+    }
 }
 
 /// One drive.
@@ -117,9 +131,8 @@ impl Topology {
         let Some(state) = self.drives.get(&drive).map(|d| d.state) else {
             return false;
         };
-        let works = !matches!(state, DriveState::Failing | DriveState::Gone);
         let answers =
             |e: &Enclosure| matches!(e.state, EnclosureState::Up | EnclosureState::Suspect);
-        works && self.enclosure_of(drive).is_some_and(answers)
+        state.is_served() && self.enclosure_of(drive).is_some_and(answers)
     }
 }

@@ -14,7 +14,7 @@ use crate::cli::{
 use crate::credentials::RootCredentials;
 use crate::up::layout::Layout;
 
-fn client(args: &AdminArgs) -> Result<AdminClient> {
+pub(crate) fn client(args: &AdminArgs) -> Result<AdminClient> {
     let credentials = RootCredentials::find(&Layout::new(&args.data).credentials())?;
     AdminClient::new(&args.admin, &credentials)
 }
@@ -112,7 +112,7 @@ fn print_acted(args: &AdminArgs, acted: &model::Acted, what: &str) -> Result<()>
 }
 
 /// Asks, and prints the very JSON, or text.
-async fn show<T: Serialize + DeserializeOwned>(
+pub(crate) async fn show<T: Serialize + DeserializeOwned>(
     args: &AdminArgs,
     path: &str,
     render: impl FnOnce(&T) -> String,
@@ -121,7 +121,11 @@ async fn show<T: Serialize + DeserializeOwned>(
     print(args, &value, || render(&value))
 }
 
-fn print(args: &AdminArgs, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+pub(crate) fn print(
+    args: &AdminArgs,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<()> {
     if args.json {
         say(&format!(
             "{}\n",

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod commands;
 pub(crate) mod drive;
+pub(crate) mod drives;
 pub(crate) mod model;
 pub(crate) mod process;
 mod render;

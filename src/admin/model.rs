@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use enfilade_cluster::api::root::EtagKind;
+use enfilade_placement::DriveId;
 use serde::{Deserialize, Serialize};
 
 /// `GET /admin/v1/status`.
@@ -102,12 +103,42 @@ pub(crate) struct Process {
 pub(crate) struct Drives {
     /// All.
     pub(crate) total: usize,
-    /// By condition: `healthy`, `slow`, `full`, `failing`, `gone`, `returned`.
+    /// By condition: `healthy`, `slow`, `full`, `failing`, `gone`, `foreign`, `returned`; those that
+    /// were given up do not count.
     pub(crate) by_state: BTreeMap<String, usize>,
     /// Those that cannot be read from: they or their enclosure have failed.
     pub(crate) absent: usize,
     /// Bytes that all can hold.
     pub(crate) capacity: u64,
+}
+
+/// One of `GET /admin/v1/drives`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Drive {
+    /// Its UUID.
+    pub(crate) id: String,
+    /// The enclosure that it is attached to.
+    pub(crate) enclosure: u32,
+    /// Its slot there.
+    pub(crate) slot: u32,
+    /// `healthy`, `slow`, `full`, `failing`, `gone`, `foreign`, `returned`, `replaced`.
+    pub(crate) state: String,
+    /// Whether it can be read from: neither it nor its enclosure has failed.
+    pub(crate) present: bool,
+    /// Bytes that it can hold.
+    pub(crate) capacity: u64,
+    /// How often it was attached.
+    pub(crate) generation: u64,
+    /// Members of volumes on it.
+    pub(crate) shards: usize,
+}
+
+/// `POST /admin/v1/drives/UUID/replace`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReplaceDrive {
+    /// The drive that takes its slot.
+    pub(crate) by: DriveId,
 }
 
 /// Volumes, counted.

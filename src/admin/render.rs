@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use enfilade_placement::units::ByteSize;
 
-use crate::admin::model::{Enclosure, Status, Volume};
+use crate::admin::model::{Drive, Enclosure, Status, Volume};
 use crate::admin::status::group_name;
 
 /// The text of `enfilade status`.
@@ -145,6 +145,27 @@ pub(crate) fn enclosures(enclosures: &[Enclosure]) -> String {
             enclosure.shards.to_string(),
             if enclosure.meta { "yes" } else { "no" }.to_owned(),
             process,
+        ]);
+    }
+    table(&rows)
+}
+
+/// The text of `enfilade drive list`.
+pub(crate) fn drives(drives: &[Drive]) -> String {
+    let header = ["DRIVE", "PLACE", "STATE", "CAPACITY", "SHARDS", "ATTACHED"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for drive in drives {
+        let state = match drive.present {
+            true => drive.state.clone(),
+            false => format!("{} (absent)", drive.state),
+        };
+        rows.push(vec![
+            drive.id.clone(),
+            format!("{}.{}", drive.enclosure, drive.slot),
+            state,
+            ByteSize::bytes(drive.capacity).to_string(),
+            drive.shards.to_string(),
+            format!("{} times", drive.generation),
         ]);
     }
     table(&rows)

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::admin::status::{self, Facts};
-use crate::admin::{ActError, Enclosures, model};
+use crate::admin::{ActError, Enclosures, drives, model};
 use crate::credentials::{RootCredentials, Token};
 
 const BODY_MAX: usize = 64 * 1024;
@@ -158,6 +158,7 @@ impl Admin {
                 self.fact(move |facts| status::build(facts, &processes).enclosures)
                     .await
             }
+            ["drives"] => self.fact(drives::list).await,
             ["volumes"] => {
                 let show = |facts: &Facts| -> Vec<model::Volume> {
                     facts
@@ -180,6 +181,9 @@ impl Admin {
         }
         if let ["buckets", name] = segments {
             return self.set_bucket(name, body).await;
+        }
+        if let ["drives", id, "replace"] = segments {
+            return self.replace_drive(id, body).await;
         }
         let Some(enclosures) = self.enclosures.get() else {
             return failure(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
@@ -244,6 +248,22 @@ impl Admin {
             Ok(Ok(Err(refusal))) => failure(StatusCode::CONFLICT, &refusal.to_string()),
             Ok(Err(error)) => failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
             Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "no answer in time"),
+        }
+    }
+
+    async fn replace_drive(&self, id: &str, body: Incoming) -> Answer {
+        let Ok(old) = id.parse() else {
+            return failure(StatusCode::BAD_REQUEST, "the drive's id is no UUID");
+        };
+        let Some(metadata) = self.metadata.get() else {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
+        };
+        match read::<model::ReplaceDrive>(body).await {
+            Err(error) => failure(StatusCode::BAD_REQUEST, &format!("{error:#}")),
+            Ok(new) => match drives::replace(metadata.as_ref(), old, new.by).await {
+                Ok(()) => json(StatusCode::OK, &serde_json::json!({})),
+                Err((status, text)) => failure(status, &text),
+            },
         }
     }
 

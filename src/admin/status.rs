@@ -10,7 +10,7 @@ use enfilade_cluster::api::root::{LedgerRow, RootView};
 use enfilade_placement::health::{Survival, health, survival};
 use enfilade_placement::replicas::tolerates;
 use enfilade_placement::{
-    DriveState, EnclosureId, EnclosureState, PartitionId, Volume, VolumeState,
+    Drive, DriveState, EnclosureId, EnclosureState, PartitionId, Volume, VolumeState,
 };
 
 use crate::admin::model;
@@ -136,6 +136,7 @@ fn enclosures(facts: &Facts, processes: &[model::Process]) -> Vec<model::Enclosu
             .drives
             .values()
             .filter(|drive| drive.enclosure == enclosure.id)
+            .filter(|drive| drive.state != DriveState::Replaced)
             .collect();
         let healthy = drives
             .iter()
@@ -162,7 +163,9 @@ fn enclosures(facts: &Facts, processes: &[model::Process]) -> Vec<model::Enclosu
 
 fn drives(view: &RootView) -> model::Drives {
     let mut drives = model::Drives::default();
-    for drive in view.topology.drives.values() {
+    // What was given up counts no more; what was on it is missing until it is rebuilt.
+    let counts = |drive: &&Drive| drive.state != DriveState::Replaced;
+    for drive in view.topology.drives.values().filter(counts) {
         drives.total += 1;
         drives.capacity += drive.capacity;
         *drives.by_state.entry(word(drive.state)).or_default() += 1;
@@ -266,7 +269,7 @@ fn reasons(status: &model::Status, view: &RootView, processes: &[model::Process]
         }
     }
     for drive in view.topology.drives.values() {
-        if drive.state != DriveState::Healthy {
+        if !matches!(drive.state, DriveState::Healthy | DriveState::Replaced) {
             let (slot, state) = (drive.slot, word(drive.state));
             let place = format!("slot {slot} of enclosure {}", drive.enclosure);
             reasons.push(format!("drive {} ({place}) is {state}", drive.id));

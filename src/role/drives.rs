@@ -9,10 +9,10 @@ use enfilade_cluster::api::root::RootView;
 use enfilade_cluster::env::Env;
 use enfilade_placement::units::ByteSize;
 use enfilade_placement::{ClusterId, DriveId, EnclosureId, Generation};
-use enfilade_storage_node::agent::{Agent, DriveSpec};
+use enfilade_storage_node::agent::{Agent, DriveSpec, Shelf};
 use enfilade_storage_node::api::{Nodes, ShardClient};
 use enfilade_storage_node::client::remote::{RemoteNodes, Transport};
-use enfilade_storage_node::drive::file::FileDrive;
+use enfilade_storage_node::drive::file::{FileDrive, file_system_of};
 use enfilade_storage_node::drive::superblock::Superblock;
 use enfilade_storage_node::host::Host;
 use enfilade_storage_node::server::http::HttpServer;
@@ -26,7 +26,7 @@ use crate::admin::commands::say;
 use crate::cli::DriveAddArgs;
 use crate::credentials::Token;
 use crate::role::meta::INCARNATION;
-use crate::settings::{DriveConfig, NodeConfig};
+use crate::settings::{DriveConfig, DrivesConfig, NodeConfig};
 
 /// A node that runs: its service, its agent, and its server when others are to reach it.
 pub(crate) struct Node {
@@ -57,13 +57,28 @@ pub(crate) const fn identity(cluster: ClusterId, enclosure: EnclosureId) -> Iden
     }
 }
 
+/// Where a node finds its drives.
+pub(crate) struct Bays {
+    /// Those that are expected.
+    pub(crate) specs: Vec<DriveSpec>,
+    /// Where others are looked for.
+    pub(crate) shelf: Option<Shelf>,
+}
+
 /// The drives that a configuration names.
-pub(crate) fn specs(drives: &[DriveConfig]) -> Vec<DriveSpec> {
+pub(crate) fn bays(config: &DrivesConfig) -> Bays {
     let spec = |(slot, drive): (u32, &DriveConfig)| {
         let capacity = drive.capacity.map(|capacity| capacity.0);
         DriveSpec::folder(drive.uuid, slot, drive.folder.clone(), capacity)
     };
-    (0..).zip(drives).map(spec).collect()
+    let shelf = |folder: &PathBuf| Shelf {
+        folder: folder.clone(),
+        capacity: config.shelf_capacity.map(|capacity| capacity.0),
+    };
+    Bays {
+        specs: (0..).zip(&config.drives).map(spec).collect(),
+        shelf: config.shelf.as_ref().map(shelf),
+    }
 }
 
 /// Makes a drive of an empty folder; nothing when it is that drive of that cluster already.
@@ -71,6 +86,11 @@ pub(crate) fn specs(drives: &[DriveConfig]) -> Vec<DriveSpec> {
 /// # Errors
 /// When the folder holds something else, or cannot be written.
 pub(crate) fn format(folder: &Path, drive: DriveId, cluster: ClusterId) -> Result<()> {
+    // The drives of an embedded cluster may be copied with all the rest of it.
+    format_on(folder, drive, cluster, 0)
+}
+
+fn format_on(folder: &Path, drive: DriveId, cluster: ClusterId, file_system: u128) -> Result<()> {
     let what = || format!("formatting {} as a drive", folder.display());
     if let Ok((_, found)) = FileDrive::open(folder, drive) {
         ensure!(
@@ -85,7 +105,7 @@ pub(crate) fn format(folder: &Path, drive: DriveId, cluster: ClusterId) -> Resul
         cluster,
         incarnation: INCARNATION,
         drive,
-        file_system: 0,
+        file_system,
         generation: Generation::default(),
         pending: None,
     };
@@ -104,7 +124,7 @@ impl Node {
         identity: Identity,
         metadata: &Arc<dyn MetadataClient>,
         nodes: Arc<dyn Nodes>,
-        drives: Vec<DriveSpec>,
+        bays: Bays,
         remote: Option<(TcpListener, &Token)>,
     ) -> Result<Self> {
         let service = StorageNode::new(host.clone(), identity, Arc::clone(metadata));
@@ -115,8 +135,10 @@ impl Node {
                 Some(server.context("serving fragments")?)
             }
         };
-        let count = drives.len();
-        let mut agent = Agent::start(Arc::clone(&service), Arc::clone(metadata), nodes, drives);
+        let Bays { specs, shelf } = bays;
+        let count = specs.len();
+        let (node, metadata) = (Arc::clone(&service), Arc::clone(metadata));
+        let mut agent = Agent::start_with_shelf(node, metadata, nodes, specs, shelf);
         agent.ready().await;
         for (drive, condition) in agent.conditions() {
             if let Some(reason) = condition.reason {
@@ -187,17 +209,38 @@ impl Nodes for DistantNodes {
 pub(crate) fn add(args: &DriveAddArgs) -> Result<()> {
     let config = NodeConfig::load(&args.config)?;
     let token = config.read_token()?;
-    let drive = DriveId::new(Env::real().random.next_u128());
-    format(&args.folder, drive, token.cluster)?;
+    if let Some(old) = args.wipe {
+        let what = || format!("wiping {}", args.folder.display());
+        FileDrive::wipe(&args.folder, old).with_context(what)?;
+    }
+    let drive = format_new(&args.folder, token.cluster)?;
+    let shelf = config.node.as_ref().and_then(|node| node.shelf.as_ref());
+    let shelved = shelf.is_some() && args.folder.parent() == shelf.map(PathBuf::as_path);
     let folder = std::path::absolute(&args.folder).unwrap_or_else(|_| args.folder.clone());
     let folder = folder.display().to_string();
     if args.json {
         let made = serde_json::json!({ "drive": drive.to_string(), "folder": folder });
         return say(&format!("{}\n", serde_json::to_string_pretty(&made)?));
     }
+    if shelved {
+        return say(&format!("drive {drive}: its node finds it on the shelf\n"));
+    }
     say(&format!(
         "enter into drives of [node]:\n{{ folder = \"{folder}\", uuid = \"{drive}\" }}\n"
     ))
+}
+
+/// Formats an empty folder as a new drive, bound to the file system that it is on.
+///
+/// # Errors
+/// When the folder is not empty, or cannot be written.
+pub(crate) fn format_new(folder: &Path, cluster: ClusterId) -> Result<DriveId> {
+    let drive = DriveId::new(Env::real().random.next_u128());
+    // The file system of what will hold it, when it is not there yet.
+    let there = folder.ancestors().find(|folder| folder.exists());
+    let file_system = there.map_or(0, file_system_of);
+    format_on(folder, drive, cluster, file_system)?;
+    Ok(drive)
 }
 
 /// A drive of an embedded cluster, as its node opens it.
@@ -240,5 +283,18 @@ mod tests {
         std::fs::write(folder.path().join("photo"), b"mine").unwrap();
         let error = format(folder.path(), drive, cluster).unwrap_err();
         assert!(format!("{error:#}").contains("formatting"), "{error:#}");
+    }
+
+    #[test]
+    fn a_drive_is_formatted_anew_only_when_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("drive");
+        let cluster = ClusterId::new(1);
+        let first = format_new(&path, cluster).unwrap();
+        assert!(format_new(&path, cluster).is_err());
+        assert!(FileDrive::wipe(&path, DriveId::new(1)).is_err());
+        FileDrive::wipe(&path, first).unwrap();
+        let second = format_new(&path, cluster).unwrap();
+        assert_eq!(FileDrive::look(&path).unwrap().drive, second);
     }
 }

@@ -176,11 +176,11 @@ impl Process {
         };
         let host = drives::host(&self.env, &self.admin.registry)?;
         let identity = drives::identity(self.token.cluster, id);
-        let specs = drives::specs(&node.drives);
+        let bays = drives::bays(node);
         let remote = Some((socket, &self.token));
         let nodes = Arc::new(DistantNodes::default());
         let others = Arc::clone(&nodes) as _;
-        let node = Node::start(&host, identity, &self.metadata, others, specs, remote).await?;
+        let node = Node::start(&host, identity, &self.metadata, others, bays, remote).await?;
         nodes.follow(node.view(), &self.token)?;
         self.node = Some(node);
         Ok(())

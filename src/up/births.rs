@@ -8,6 +8,7 @@ use enfilade_cluster::api::root::{Addresses, RootCommand, RootReply};
 use enfilade_cluster::env::Env;
 use enfilade_placement::units::ByteSize;
 use enfilade_placement::{ChainId, DriveId, EnclosureId, RequestId};
+use enfilade_storage_node::agent::Shelf;
 
 use crate::credentials::Token;
 use crate::files;
@@ -49,7 +50,7 @@ impl Ground {
     }
 
     fn format(&self, member: &Member) -> Result<()> {
-        files::make_folder(&self.layout.enclosure(member.id).join("drives"))?;
+        files::make_folder(&self.layout.shelf(member.id))?;
         for (slot, drive) in member.drives.iter().enumerate() {
             let folder = self.layout.drive(member.id, slot);
             drives::format(&folder, *drive, self.token.cluster)?;
@@ -91,6 +92,14 @@ impl Ground {
             capacity,
         };
         member.drives.iter().enumerate().map(spec).collect()
+    }
+
+    /// Where drives that are added, or moved here, are found.
+    pub(crate) fn shelf(&self, member: &Member) -> Shelf {
+        Shelf {
+            folder: self.layout.shelf(member.id),
+            capacity: self.capacity(),
+        }
     }
 
     /// The share that each drive has of the file system that holds them all.

@@ -63,8 +63,13 @@ impl Layout {
         self.enclosure(id).join("meta")
     }
 
+    /// The folders of an enclosure's drives.
+    pub(crate) fn shelf(&self, id: EnclosureId) -> PathBuf {
+        self.enclosure(id).join("drives")
+    }
+
     /// One drive of an enclosure.
     pub(crate) fn drive(&self, id: EnclosureId, slot: usize) -> PathBuf {
-        self.enclosure(id).join("drives").join(slot.to_string())
+        self.shelf(id).join(slot.to_string())
     }
 }

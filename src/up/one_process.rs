@@ -17,7 +17,7 @@ use enfilade_storage_node::host::Host;
 use crate::admin::{ActError, Enclosures, model};
 use crate::credentials::RootCredentials;
 use crate::files;
-use crate::role::drives::{self, EmbeddedDrive, Node};
+use crate::role::drives::{self, Bays, EmbeddedDrive, Node};
 use crate::role::gateway;
 use crate::role::meta::{self, Meta, OPEN_VOLUMES};
 use crate::up::Basis;
@@ -123,7 +123,11 @@ impl OneProcess {
             .map(EmbeddedDrive::spec)
             .collect();
         let nodes = Arc::new(self.local.clone());
-        let node = Node::start(&self.host, identity, &self.metadata, nodes, specs, None).await?;
+        let bays = Bays {
+            specs,
+            shelf: Some(ground.shelf(member)),
+        };
+        let node = Node::start(&self.host, identity, &self.metadata, nodes, bays, None).await?;
         self.local.insert(node.service());
         lock(&self.nodes).insert(id, node);
         Ok(())

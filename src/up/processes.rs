@@ -282,6 +282,7 @@ fn configure(ground: &Ground, env: &Env) -> Result<Vec<NodeConfig>> {
         .collect();
     let mut configs = Vec::new();
     for (member, (admin, node, meta)) in ground.description.members.iter().zip(sockets) {
+        let shelf_capacity = ground.shelf(member).capacity.map(Capacity);
         let drives = ground.drives(member).into_iter().map(|drive| DriveConfig {
             // Relative to the configuration, so that the whole folder can be moved.
             folder: PathBuf::from("drives").join(drive.slot.to_string()),
@@ -311,6 +312,8 @@ fn configure(ground: &Ground, env: &Env) -> Result<Vec<NodeConfig>> {
                 listen: node,
                 advertise: None,
                 drives: drives.collect(),
+                shelf: Some(PathBuf::from("drives")),
+                shelf_capacity,
             }),
             gateway: None,
         };

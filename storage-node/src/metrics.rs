@@ -2,7 +2,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
 use crate::api::Cause;
@@ -23,7 +23,8 @@ pub struct Metrics {
     pub(crate) capacity: IntGaugeVec,
     pub(crate) used: IntGaugeVec,
     pub(crate) dead: IntGaugeVec,
-    pub(crate) failing: IntGaugeVec,
+    pub(crate) state: IntGaugeVec,
+    pub(crate) latency: GaugeVec,
     pub(crate) damaged: IntGaugeVec,
     pub(crate) orphans: IntCounter,
     pub(crate) garbage: IntCounter,
@@ -67,6 +68,22 @@ pub(crate) fn counter(name: &str, text: &str) -> IntCounter {
 
 pub(crate) fn by_drive(name: &str, text: &str) -> IntGaugeVec {
     IntGaugeVec::new(Opts::new(name, text), &["drive"]).expect("the name is well formed")
+}
+
+fn state() -> IntGaugeVec {
+    let options = Opts::new(
+        "enfilade_storage_node_drive_state",
+        "1 for the state that a drive is in",
+    );
+    IntGaugeVec::new(options, &["drive", "state"]).expect("the name is well formed")
+}
+
+fn latency() -> GaugeVec {
+    let options = Opts::new(
+        "enfilade_storage_node_drive_latency_seconds",
+        "Mean time of a drive's last syncs and reads",
+    );
+    GaugeVec::new(options, &["drive"]).expect("the name is well formed")
 }
 
 /// A histogram whose buckets double, so many from the first on.
@@ -129,10 +146,8 @@ impl Default for Metrics {
                 "enfilade_storage_node_drive_dead_bytes",
                 "Bytes of dropped fragments that still take room on a drive",
             ),
-            failing: by_drive(
-                "enfilade_storage_node_drive_failing",
-                "1 while a drive is failing or gone",
-            ),
+            state: state(),
+            latency: latency(),
             damaged: by_drive(
                 "enfilade_storage_node_drive_damaged_places",
                 "Places in a drive's logs where synced records cannot be read",
@@ -180,7 +195,8 @@ impl Metrics {
             Box::new(self.capacity.clone()),
             Box::new(self.used.clone()),
             Box::new(self.dead.clone()),
-            Box::new(self.failing.clone()),
+            Box::new(self.state.clone()),
+            Box::new(self.latency.clone()),
             Box::new(self.damaged.clone()),
             Box::new(self.orphans.clone()),
             Box::new(self.garbage.clone()),

@@ -71,8 +71,21 @@ pub struct Settings {
     pub orphan_interval: Duration,
     /// How often the index is made durable: bounds the scan of the logs after a crash.
     pub checkpoint_interval: Duration,
-    /// How often a drive that is gone or failing is tried again.
+    /// How often a drive that failed is tried again; less and less often when it fails again.
     pub reopen_interval: Duration,
+    /// How often drives are looked for where they are expected, and on the shelf.
+    pub rescan_interval: Duration,
+    /// How often it is looked whether a drive that is served is still there, and reads.
+    pub probe_interval: Duration,
+    /// A drive is late when it takes this long on average for a sync or a read: a thousand times
+    /// what an NVMe device takes.
+    pub slow_latency: Duration,
+    /// A drive that is late for so long is slow.
+    pub slow_period: Duration,
+    /// A drive is quick when it takes no longer than this on average.
+    pub quick_latency: Duration,
+    /// A slow drive that is quick for so long is slow no more; longer after relapses.
+    pub quick_period: Duration,
 }
 
 impl Default for Settings {
@@ -107,6 +120,12 @@ impl Default for Settings {
             orphan_interval: Duration::from_secs(600),
             checkpoint_interval: Duration::from_secs(60),
             reopen_interval: Duration::from_secs(30),
+            rescan_interval: Duration::from_secs(5),
+            probe_interval: Duration::from_secs(5),
+            slow_latency: Duration::from_secs(2),
+            slow_period: Duration::from_secs(10),
+            quick_latency: Duration::from_millis(500),
+            quick_period: Duration::from_secs(60),
         }
     }
 }
@@ -194,6 +213,11 @@ impl Settings {
                 "must not be 0",
             ),
             (!self.heartbeat.is_zero(), "heartbeat", "must not be 0"),
+            (
+                self.quick_latency < self.slow_latency,
+                "quick_latency",
+                "must be below slow_latency",
+            ),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, name, reason)) => Err(SettingsError { name, reason }),

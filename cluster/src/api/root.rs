@@ -165,6 +165,14 @@ pub enum RootCommand {
         /// What they are from now on.
         etag: EtagKind,
     },
+    /// Gives a drive up: another one takes its slot, and its shards are to be rebuilt. Refused
+    /// while the drive is in service.
+    ReplaceDrive {
+        /// The drive that is given up.
+        old: DriveId,
+        /// The one that takes its slot; it may not be attached yet.
+        new: DriveId,
+    },
 }
 
 /// What a cluster is born with.
@@ -254,6 +262,9 @@ pub enum RootRefusal {
     /// The bucket is in the midst of another change, or its revision is another.
     #[error("the bucket is being changed")]
     BucketBusy,
+    /// The drive works, and is not given up.
+    #[error("drive {0} is in service: take it out first")]
+    DriveInService(DriveId),
 }
 
 /// A bucket.

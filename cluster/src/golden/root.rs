@@ -135,14 +135,24 @@ fn commands() -> Vec<RootCommand> {
         RootCommand::ReportFaults(faults()),
         RootCommand::CloseFaults(faults()),
         RootCommand::Tick { elapsed_ms: 1000 },
+    ]
+}
+
+/// Those that came later.
+fn later_commands() -> Vec<RootCommand> {
+    vec![
         RootCommand::RefineFaults {
-            volume,
+            volume: VOLUME,
             member: 5,
             ranges: vec![LedgerRange::stripes(BLOB, 1..=2)],
         },
         RootCommand::SetEtag {
             name: "name".to_owned(),
             etag: EtagKind::Fast,
+        },
+        RootCommand::ReplaceDrive {
+            old: DRIVE,
+            new: DriveId::new(0xd2),
         },
     ]
 }
@@ -169,6 +179,7 @@ const fn command_name(command: &RootCommand) -> &'static str {
         RootCommand::Tick { .. } => "tick",
         RootCommand::RefineFaults { .. } => "refine-faults",
         RootCommand::SetEtag { .. } => "set-etag",
+        RootCommand::ReplaceDrive { .. } => "replace-drive",
     }
 }
 
@@ -195,13 +206,14 @@ const fn refusal_name(refusal: &RootRefusal) -> &'static str {
         RootRefusal::BucketExists(_) => "bucket-exists",
         RootRefusal::BucketNotEmpty => "bucket-not-empty",
         RootRefusal::BucketBusy => "bucket-busy",
+        RootRefusal::DriveInService(_) => "drive-in-service",
     }
 }
 
 #[test]
 fn commands_of_the_root_group_are_kept_as_they_were() {
     let mut lines = Lines::default();
-    for command in commands() {
+    for command in commands().into_iter().chain(later_commands()) {
         let name = command_name(&command);
         let envelope = RootEnvelope {
             request: RequestId::new(9),
@@ -244,6 +256,7 @@ fn results_of_the_root_group_are_kept_as_they_were() {
         RootRefusal::BucketExists(bucket()),
         RootRefusal::BucketNotEmpty,
         RootRefusal::BucketBusy,
+        RootRefusal::DriveInService(DRIVE),
     ] {
         let name = refusal_name(&refusal);
         let outcome: RootOutcome = Err(refusal);
@@ -283,6 +296,8 @@ fn states_and_views_are_kept_as_they_were() {
             DriveState::Failing,
             DriveState::Gone,
             DriveState::Returned,
+            DriveState::Foreign,
+            DriveState::Replaced,
         ],
     );
     let partition = Partition {

@@ -63,6 +63,8 @@ pub(super) struct DriveRow {
     pub(super) drive: Drive,
     /// A node that crashed before it wrote the new generation down asks again with this.
     pub(super) attached_by: RequestId,
+    /// The drive that took its slot, when it was given up.
+    pub(super) replaced_by: Option<DriveId>,
 }
 
 /// The result of a request (PROTOCOLS 2).

@@ -28,7 +28,8 @@ pub(super) fn fill(view: &RootView, beats: &HeardBeats) -> Fill {
 }
 
 /// Drives whose state is another than their node says. A returned drive stays so until it is
-/// reconciled, whatever its node thinks of it (PROTOCOLS 26).
+/// reconciled, and one that was given up stays that, whatever its node thinks of it
+/// (PROTOCOLS 26).
 pub(super) fn drive_changes(view: &RootView, beats: &HeardBeats) -> Vec<RootCommand> {
     let mut changes = Vec::new();
     for (_, beat) in beats.values() {
@@ -36,7 +37,8 @@ pub(super) fn drive_changes(view: &RootView, beats: &HeardBeats) -> Vec<RootComm
             let Some(drive) = view.topology.drives.get(&heard.drive) else {
                 continue;
             };
-            let own = drive.enclosure == beat.enclosure && drive.state != DriveState::Returned;
+            let decided = matches!(drive.state, DriveState::Returned | DriveState::Replaced);
+            let own = drive.enclosure == beat.enclosure && !decided;
             if own && drive.state != heard.state {
                 changes.push(RootCommand::SetDrive {
                     drive: drive.id,
@@ -66,10 +68,11 @@ pub(super) struct Situation<'a> {
 
 /// Commands that bring the volumes to where they should be (PROTOCOLS 12 and 14).
 pub(super) fn plan(view: &RootView, situation: &Situation<'_>) -> Vec<RootCommand> {
+    let others = others_suffice(view, situation);
     let mut commands: Vec<RootCommand> = view
         .volumes
         .values()
-        .filter_map(|volume| change(view, situation, volume))
+        .filter_map(|volume| change(view, situation, others, volume))
         .collect();
     let leaving = |command: &RootCommand| match command {
         RootCommand::SuspendVolume { volume, .. } | RootCommand::SealVolume { volume, .. } => {
@@ -82,26 +85,57 @@ pub(super) fn plan(view: &RootView, situation: &Situation<'_>) -> Vec<RootComman
     commands
 }
 
+/// Whether a whole volume can be opened on drives that are well: then one with a slow member is
+/// not needed. When all drives are late, what is open stays so.
+fn others_suffice(view: &RootView, situation: &Situation<'_>) -> bool {
+    let slow = |drive: &Drive| drive.state == DriveState::Slow;
+    if !view.topology.drives.values().any(slow) {
+        return true;
+    }
+    let fill = fill(view, situation.beats);
+    let choice = view
+        .profile
+        .map(|profile| choose(&view.topology, &fill, profile, situation.seed));
+    matches!(choice, Some(Ok(choice)) if choice.members.iter().all(Option::is_some))
+}
+
 /// The next step of one volume.
-fn change(view: &RootView, situation: &Situation<'_>, volume: &Volume) -> Option<RootCommand> {
+fn change(
+    view: &RootView,
+    situation: &Situation<'_>,
+    others: bool,
+    volume: &Volume,
+) -> Option<RootCommand> {
     let (id, epoch) = (volume.id, volume.epoch);
     let seal = RootCommand::SealVolume { volume: id, epoch };
+    let any = |wanted: DriveState| {
+        let state = |drive| view.topology.drives.get(&drive).map(|drive| drive.state);
+        let mut present = volume.present();
+        present.any(|(_, drive)| state(drive) == Some(wanted))
+    };
     match volume.state {
         VolumeState::Open => {
             let absent = volume
                 .present()
                 .any(|(_, drive)| !view.topology.is_present(drive));
-            if absent {
+            if absent || (others && any(DriveState::Slow)) {
                 return Some(RootCommand::SuspendVolume { volume: id, epoch });
+            }
+            // It could take nothing more: every member has to (PROTOCOLS 11 and 15).
+            if any(DriveState::Full) {
+                return Some(seal);
             }
             (bytes(volume, situation.beats) >= view.volume_target).then_some(seal)
         }
         VolumeState::Suspended => {
             let waited = situation.suspended.get(&id).copied().unwrap_or_default();
-            if waited >= situation.suspended_max || is_lost(view, volume) {
+            let lost = is_lost(view, volume) || any(DriveState::Full);
+            if waited >= situation.suspended_max || lost {
                 return Some(seal);
             }
-            let back = waited >= situation.suspended_min && is_back(view, situation.beats, volume);
+            let back = waited >= situation.suspended_min
+                && is_back(view, situation.beats, volume)
+                && !(others && any(DriveState::Slow));
             back.then_some(RootCommand::ResumeVolume { volume: id, epoch })
         }
         VolumeState::Sealing | VolumeState::Sealed | VolumeState::Retired => None,
@@ -126,11 +160,13 @@ fn is_lost(view: &RootView, volume: &Volume) -> bool {
             .topology
             .enclosure_of(drive)
             .map(|enclosure| enclosure.state);
-        !matches!(
-            state,
-            Some(DriveState::Healthy | DriveState::Slow | DriveState::Full)
-        ) && state != Some(DriveState::Gone)
-            || matches!(enclosure, None | Some(EnclosureState::Out))
+        let may_be_back = match state {
+            Some(DriveState::Healthy | DriveState::Slow | DriveState::Full) => true,
+            // Somebody may plug it in again.
+            Some(DriveState::Gone | DriveState::Foreign) => true,
+            Some(DriveState::Failing | DriveState::Returned | DriveState::Replaced) | None => false,
+        };
+        !may_be_back || matches!(enclosure, None | Some(EnclosureState::Out))
     })
 }
 

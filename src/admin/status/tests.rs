@@ -210,3 +210,26 @@ fn a_single_replica_is_warned_about_and_silence_is_never_green() {
     let silent = unknown("nobody there", &[process(1, "running")]);
     assert!(!silent.healthy && silent.reasons[0].contains("nobody there"));
 }
+
+#[test]
+fn a_drive_that_was_given_up_is_no_reason_but_what_was_on_it_is() {
+    let mut facts = facts();
+    let drive = DriveId::new(2);
+    facts.view.topology.drives.get_mut(&drive).unwrap().state = DriveState::Replaced;
+    let status = build(&facts, &[]);
+    assert_eq!(status.reasons, ["1 shards of volumes are missing"]);
+    assert_eq!((status.drives.total, status.drives.absent), (5, 0));
+    let drives = crate::admin::drives::list(&facts);
+    assert_eq!((drives.len(), drives[1].state.as_str()), (6, "replaced"));
+    assert_eq!((drives[1].present, drives[1].shards), (false, 1));
+    for (state, word) in [
+        (DriveState::Foreign, "foreign"),
+        (DriveState::Gone, "gone"),
+        (DriveState::Slow, "slow"),
+    ] {
+        facts.view.topology.drives.get_mut(&drive).unwrap().state = state;
+        let status = build(&facts, &[]);
+        let reason = format!("(slot 0 of enclosure 2) is {word}");
+        assert!(status.reasons[0].ends_with(&reason), "{:?}", status.reasons);
+    }
+}

@@ -42,13 +42,14 @@ impl AttachError {
         match self {
             Self::Open(
                 OpenError::Gone { .. }
-                | OpenError::Other { .. }
                 | OpenError::NotEmpty(_)
+                | OpenError::NoDrive { .. }
                 | OpenError::Locked(_),
             )
-            | Self::Foreign(_)
-            | Self::AttachedTwice(_)
             | Self::Refused(_) => Some(DriveState::Gone),
+            Self::Open(OpenError::Other { .. } | OpenError::Copy { .. })
+            | Self::Foreign(_)
+            | Self::AttachedTwice(_) => Some(DriveState::Foreign),
             Self::Open(OpenError::Superblock { .. } | OpenError::Io { .. })
             | Self::Engine(_)
             | Self::Superblock(_) => Some(DriveState::Failing),
@@ -56,22 +57,34 @@ impl AttachError {
             Self::Metadata(_) | Self::Stopped => None,
         }
     }
+
+    /// Whether there may be two drives with the same UUID.
+    pub(super) const fn is_alarming(&self) -> bool {
+        matches!(
+            self,
+            Self::AttachedTwice(_) | Self::Open(OpenError::Copy { .. })
+        )
+    }
 }
 
 /// Opens a drive, attaches it and serves it.
 pub(super) async fn attach(
     context: &Context,
     spec: &DriveSpec,
-) -> Result<Arc<Engine>, AttachError> {
+) -> Result<(Arc<Engine>, Generation), AttachError> {
     // Without the root group there is no generation to serve under: the drive can wait.
     let mut views = context.view.subscribe();
     views
         .wait_for(|view| view.revision > 0)
         .await
         .map_err(|_| AttachError::Stopped)?;
-    let open = Arc::clone(&spec.open);
-
-    let opened = tokio::task::spawn_blocking(move || open()).await;
+    let (open, place) = (Arc::clone(&spec.open), context.place(spec.id));
+    let opened = move || match (open(None), place) {
+        // Not where it is expected, but it was seen elsewhere.
+        (Err(OpenError::Gone { .. } | OpenError::Other { .. }), Some(place)) => open(Some(&place)),
+        (opened, _) => opened,
+    };
+    let opened = tokio::task::spawn_blocking(opened).await;
     let (drive, superblock) = opened.map_err(|_| AttachError::Stopped)??;
     let identity = context.node.identity();
     if superblock.cluster != identity.cluster {
@@ -94,7 +107,7 @@ pub(super) async fn attach(
     let generation = count(context, spec, &drive, superblock, &engine).await?;
     context.node.serve(Arc::clone(&engine), generation);
     tracing::info!(drive = %spec.id, %generation, "serving a drive");
-    Ok(engine)
+    Ok((engine, generation))
 }
 
 /// Has the root group count the attachment, and writes the number down.
@@ -108,40 +121,43 @@ async fn count(
     let capacity = engine
         .fill()
         .map_err(|error| EngineOpenError::Failed(error.to_string()))?;
-    let pending = superblock.pending;
-    loop {
-        // Written down first: whether a crash came between the root group's commit and our writing
-        // it down, or another attached the drive, can be told apart then.
-        superblock.pending = Some(superblock.generation.next());
-        superblock = store(drive, superblock).await?;
-        let command = RootCommand::AttachDrive {
-            drive: spec.id,
-            enclosure: context.node.identity().enclosure,
-            slot: spec.slot,
-            capacity: capacity.capacity,
-            generation: superblock.generation,
-        };
-        match context.metadata.root(context.request(), command).await? {
-            Ok(RootReply::Attached(generation)) => {
-                superblock.generation = generation;
-                superblock.pending = None;
-                store(drive, superblock).await?;
-                return Ok(generation);
-            }
-            Ok(other) => {
-                let text = format!("an answer to another command: {other:?}");
-                return Err(MetadataError::Undecodable(text).into());
-            }
-            Err(RootRefusal::StaleGeneration { attached, .. })
-                if pending == Some(attached) && superblock.generation < attached =>
-            {
-                // That commit was ours.
-                superblock.generation = attached;
-            }
-            Err(refusal @ RootRefusal::StaleGeneration { .. }) => {
-                return Err(AttachError::AttachedTwice(refusal));
-            }
-            Err(refusal) => return Err(AttachError::Refused(refusal)),
+    // Written down first: whether a crash came between the root group's commit and our writing it
+    // down, or another attached the drive, can be told apart then, because the root group remembers
+    // whose request it granted. A copy that was made earlier does not know that request.
+    let request = match superblock.pending {
+        Some(request) => request,
+        None => {
+            let request = context.request();
+            superblock.pending = Some(request);
+            superblock = store(drive, superblock).await?;
+            request
+        }
+    };
+    let command = RootCommand::AttachDrive {
+        drive: spec.id,
+        enclosure: context.node.identity().enclosure,
+        slot: spec.slot,
+        capacity: capacity.capacity,
+        generation: superblock.generation,
+    };
+    let outcome = context.metadata.root(request, command).await?;
+    superblock.pending = None;
+    match outcome {
+        Ok(RootReply::Attached(generation)) => {
+            superblock.generation = generation;
+            store(drive, superblock).await?;
+            Ok(generation)
+        }
+        Ok(other) => {
+            let text = format!("an answer to another command: {other:?}");
+            Err(MetadataError::Undecodable(text).into())
+        }
+        Err(refusal) => {
+            store(drive, superblock).await?;
+            Err(match refusal {
+                RootRefusal::StaleGeneration { .. } => AttachError::AttachedTwice(refusal),
+                refusal => AttachError::Refused(refusal),
+            })
         }
     }
 }

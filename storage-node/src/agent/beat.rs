@@ -1,9 +1,10 @@
 //! Heartbeats: that the node lives, how its drives are, how long its open shards are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use enfilade_cluster::api::heartbeat::{DriveBeat, Heartbeat, ShardBeat};
-use enfilade_placement::DriveState;
+use enfilade_placement::{DriveId, DriveState};
 
 use super::Context;
 use crate::metrics::gauge;
@@ -58,17 +59,64 @@ fn compose(context: &Context) -> Heartbeat {
     }
 }
 
+/// The states that a node finds its drives in.
+const STATES: [DriveState; 6] = [
+    DriveState::Healthy,
+    DriveState::Slow,
+    DriveState::Full,
+    DriveState::Failing,
+    DriveState::Gone,
+    DriveState::Foreign,
+];
+
+/// A state as a label of metrics.
+const fn word(state: DriveState) -> &'static str {
+    match state {
+        DriveState::Healthy => "healthy",
+        DriveState::Slow => "slow",
+        DriveState::Full => "full",
+        DriveState::Failing => "failing",
+        DriveState::Gone => "gone",
+        DriveState::Returned => "returned",
+        DriveState::Foreign => "foreign",
+        DriveState::Replaced => "replaced",
+    }
+}
+
+impl Context {
+    /// Shows how quick a drive is.
+    pub(super) fn show_latency(&self, drive: DriveId, latency: Option<Duration>) {
+        if let Some(latency) = latency {
+            let gauge = &self.node.host().metrics.latency;
+            gauge
+                .with_label_values(&[&drive.to_string()])
+                .set(latency.as_secs_f64());
+        }
+    }
+
+    /// Shows nothing more of a drive that is somebody else's now.
+    pub(super) fn hide(&self, drive: DriveId) {
+        let (metrics, drive) = (&self.node.host().metrics, drive.to_string());
+        for state in STATES {
+            let _ = metrics.state.remove_label_values(&[&drive, word(state)]);
+        }
+        for gauge in [&metrics.capacity, &metrics.used] {
+            let _ = gauge.remove_label_values(&[&drive]);
+        }
+    }
+}
+
 /// Shows the drives in the metrics.
 fn measure(context: &Context) {
     let metrics = &context.node.host().metrics;
     for (drive, condition) in context.conditions() {
         let drive = drive.to_string();
         let label = &[drive.as_str()];
-        let broken = matches!(condition.state, DriveState::Failing | DriveState::Gone);
-        metrics
-            .failing
-            .with_label_values(label)
-            .set(i64::from(broken));
+        for state in STATES {
+            let labels = &[drive.as_str(), word(state)];
+            let is = i64::from(state == condition.state);
+            metrics.state.with_label_values(labels).set(is);
+        }
         metrics
             .capacity
             .with_label_values(label)

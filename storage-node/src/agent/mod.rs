@@ -7,20 +7,22 @@ mod drives;
 mod faults;
 mod fence;
 mod garbage;
+mod health;
 mod orphans;
 mod repair;
+mod shelf;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use enfilade_cluster::api::MetadataClient;
 use enfilade_cluster::api::root::RootView;
 use enfilade_placement::units::ByteSize;
-use enfilade_placement::{DriveId, DriveState, RequestId, Volume, VolumeId};
+use enfilade_placement::{DriveId, DriveState, Generation, RequestId, Volume, VolumeId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,8 @@ use crate::drive::superblock::Superblock;
 use crate::engine::{Engine, ShardKey};
 use crate::server::StorageNode;
 
+pub use self::shelf::Shelf;
+
 /// How long a view is waited for at a time.
 const WATCH_WAIT: Duration = Duration::from_secs(10);
 /// The pause after the root group did not answer.
@@ -41,9 +45,11 @@ const WATCH_PAUSE: Duration = Duration::from_millis(500);
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 const SHUTDOWN_PAUSE: Duration = Duration::from_millis(5);
 
-/// What opens a drive: a folder, or anything else in tests.
-type OpenDrive =
-    Arc<dyn Fn() -> Result<(Arc<dyn Drive>, Superblock), OpenError> + Send + Sync + 'static>;
+/// A drive that was opened, with its superblock.
+type Opened = Result<(Arc<dyn Drive>, Superblock), OpenError>;
+
+/// What opens a drive where it is expected, or in another folder; or anything else in tests.
+type OpenDrive = Arc<dyn Fn(Option<&Path>) -> Opened + Send + Sync + 'static>;
 
 /// A drive that a node is to serve.
 #[derive(Clone)]
@@ -51,6 +57,7 @@ pub struct DriveSpec {
     id: DriveId,
     slot: u32,
     capacity: Option<ByteSize>,
+    folder: Option<PathBuf>,
     open: OpenDrive,
 }
 
@@ -58,14 +65,16 @@ impl DriveSpec {
     /// The drive with this UUID, expected in a folder. `capacity` bounds what it may use; none:
     /// all of its file system.
     pub fn folder(id: DriveId, slot: u32, folder: PathBuf, capacity: Option<ByteSize>) -> Self {
-        let open = move || {
-            let (drive, superblock) = FileDrive::open(&folder, id)?;
+        let expected = folder.clone();
+        let open = move |elsewhere: Option<&Path>| {
+            let (drive, superblock) = FileDrive::open(elsewhere.unwrap_or(&expected), id)?;
             Ok((Arc::new(drive) as Arc<dyn Drive>, superblock))
         };
         Self {
             id,
             slot,
             capacity,
+            folder: Some(folder),
             open: Arc::new(open),
         }
     }
@@ -74,7 +83,7 @@ impl DriveSpec {
     #[cfg(any(test, feature = "test-util"))]
     pub fn memory(id: DriveId, slot: u32, drive: &crate::drive::memory::MemoryDrive) -> Self {
         let drive = drive.clone();
-        let open = move || {
+        let open = move |_: Option<&Path>| {
             let superblock =
                 crate::drive::superblock::load(&drive).map_err(|source| OpenError::Superblock {
                     path: PathBuf::from("memory"),
@@ -86,6 +95,7 @@ impl DriveSpec {
             id,
             slot,
             capacity: None,
+            folder: None,
             open: Arc::new(open),
         }
     }
@@ -119,6 +129,8 @@ struct Context {
     nodes: Arc<dyn Nodes>,
     ledger: faults::LedgerNotes,
     conditions: Mutex<BTreeMap<DriveId, Condition>>,
+    /// Where drives were found last.
+    places: Mutex<BTreeMap<DriveId, PathBuf>>,
     view: watch::Sender<Arc<RootView>>,
     stop: CancellationToken,
 }
@@ -132,12 +144,24 @@ impl Agent {
         nodes: Arc<dyn Nodes>,
         drives: Vec<DriveSpec>,
     ) -> Self {
+        Self::start_with_shelf(node, metadata, nodes, drives, None)
+    }
+
+    /// As [`Agent::start`]; serves every drive of the cluster that is, or comes, on a shelf, too.
+    pub fn start_with_shelf(
+        node: Arc<StorageNode>,
+        metadata: Arc<dyn MetadataClient>,
+        nodes: Arc<dyn Nodes>,
+        drives: Vec<DriveSpec>,
+        shelf: Option<Shelf>,
+    ) -> Self {
         let context = Arc::new(Context {
             node,
             metadata,
             nodes,
             ledger: faults::LedgerNotes::default(),
             conditions: Mutex::default(),
+            places: Mutex::default(),
             view: watch::Sender::new(Arc::default()),
             stop: CancellationToken::new(),
         });
@@ -145,6 +169,7 @@ impl Agent {
         let tried_sender = Arc::new(tried_sender);
         let mut tasks = JoinSet::new();
         let count = drives.len();
+        tasks.spawn(shelf::scan(Arc::clone(&context), shelf, drives.clone()));
         for spec in drives {
             let tried = Arc::clone(&tried_sender);
             tasks.spawn(drives::keep(Arc::clone(&context), spec, tried));
@@ -218,6 +243,73 @@ impl Context {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(drive, condition);
+    }
+
+    /// Keeps what is known of a drive's room when it is not served any more.
+    fn set_lost(&self, drive: DriveId, state: DriveState, reason: String) {
+        let old = self.conditions().remove(&drive);
+        let (capacity, used) = old.map_or((0, 0), |old| (old.capacity, old.used));
+        let reason = Some(reason);
+        let condition = Condition {
+            state,
+            reason,
+            capacity,
+            used,
+        };
+        self.set_condition(drive, condition);
+    }
+
+    fn forget_condition(&self, drive: DriveId) {
+        let conditions = self.conditions.lock();
+        conditions
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&drive);
+        self.hide(drive);
+    }
+
+    /// Notes where a drive was found.
+    fn found(&self, drive: DriveId, folder: PathBuf) {
+        let places = self.places.lock();
+        places
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(drive, folder);
+    }
+
+    /// Where a drive was found last.
+    fn place(&self, drive: DriveId) -> Option<PathBuf> {
+        let places = self.places.lock();
+        let places = places.unwrap_or_else(PoisonError::into_inner);
+        places.get(&drive).cloned()
+    }
+
+    /// Who attached a drive after it was attached here, if anybody did: it is theirs now.
+    fn attached_since(&self, drive: DriveId, generation: Generation) -> Option<String> {
+        let view = self.view();
+        let known = view.topology.drives.get(&drive)?;
+        (known.generation > generation).then(|| {
+            format!(
+                "it was attached again, with generation {}, by enclosure {}",
+                known.generation, known.enclosure
+            )
+        })
+    }
+
+    /// Whether a drive is attached to another enclosure.
+    fn is_elsewhere(&self, drive: DriveId) -> bool {
+        let view = self.view();
+        let known = view.topology.drives.get(&drive);
+        known.is_some_and(|known| known.enclosure != self.node.identity().enclosure)
+    }
+
+    /// Whether a drive was given up.
+    fn is_replaced(&self, drive: DriveId) -> bool {
+        let view = self.view();
+        let known = view.topology.drives.get(&drive);
+        known.is_some_and(|known| known.state == DriveState::Replaced)
+    }
+
+    fn now(&self) -> Duration {
+        self.node.host().env.clock.now()
     }
 
     fn view(&self) -> Arc<RootView> {

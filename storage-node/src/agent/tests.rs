@@ -1,5 +1,6 @@
 //! The agent against a metadata service that is scripted.
 
+mod places;
 mod repair;
 mod root;
 
@@ -61,6 +62,8 @@ fn fast() -> Settings {
         orphan_age: Duration::ZERO,
         checkpoint_interval: soon,
         reopen_interval: soon,
+        rescan_interval: soon,
+        probe_interval: soon,
         ..Settings::default()
     }
 }
@@ -208,22 +211,31 @@ async fn a_crash_between_the_commit_and_the_superblock_is_no_second_attachment()
     agent.shutdown().await;
     // As the crash leaves it: asked for generation 2, which was committed.
     let mut block = superblock::load(&drives[0]).unwrap();
-    block.pending = Some(Generation::new(2));
+    let request = RequestId::new(0xa);
+    block.pending = Some(request);
     superblock::store(&drives[0], &block).unwrap();
-    root.set_generation(DRIVES[0], Generation::new(2));
+    root.set_attached(DRIVES[0], Generation::new(2), request);
     // The other one was attached by somebody else meanwhile.
-    root.set_generation(DRIVES[1], Generation::new(2));
+    root.set_attached(DRIVES[1], Generation::new(2), RequestId::new(0xb));
     let rig = Rig::start(root, drives, fast()).await;
     let conditions = rig.agent.conditions();
     assert_eq!(conditions[&DRIVES[0]].state, DriveState::Healthy);
-    assert_eq!(rig.root.generation(DRIVES[0]), Generation::new(3));
-    assert_eq!(conditions[&DRIVES[1]].state, DriveState::Gone);
+    assert_eq!(rig.root.generation(DRIVES[0]), Generation::new(2));
+    assert_eq!(conditions[&DRIVES[1]].state, DriveState::Foreign);
     assert!(
         conditions[&DRIVES[1]]
             .reason
             .as_ref()
             .unwrap()
             .contains("attached elsewhere")
+    );
+    // However often it asks, a copy never takes the drive from who has it.
+    let beats = rig.root.beats().len();
+    until(async || rig.root.beats().len() > beats + 20).await;
+    assert_eq!(rig.root.generation(DRIVES[1]), Generation::new(2));
+    assert_eq!(
+        rig.agent.conditions()[&DRIVES[1]].state,
+        DriveState::Foreign
     );
 }
 
@@ -241,7 +253,7 @@ async fn a_foreign_or_corrupt_drive_is_not_served() {
     root.set_volume(volume(1, VolumeState::Open));
     let rig = Rig::start(root, drives, fast()).await;
     let conditions = rig.agent.conditions();
-    assert_eq!(conditions[&DRIVES[0]].state, DriveState::Gone);
+    assert_eq!(conditions[&DRIVES[0]].state, DriveState::Foreign);
     assert_eq!(conditions[&DRIVES[1]].state, DriveState::Failing);
     assert_eq!(rig.root.generation(DRIVES[0]), Generation::new(0));
     until(async || rig.root.beats().iter().any(|beat| beat.drives.len() == 2)).await;
@@ -452,4 +464,59 @@ async fn a_drive_that_fails_is_told_and_opened_again() {
     until(async || rig.root.generation(DRIVES[0]) > Generation::new(1)).await;
     until(async || rig.append(0, 2).await.is_ok()).await;
     assert_eq!(rig.stripes(0, 1).await, [(0, 3)]);
+}
+
+#[tokio::test]
+async fn an_idle_drive_that_fails_is_found_before_anybody_needs_it() {
+    for action in [Action::Sync, Action::Write, Action::Read] {
+        let rig = Rig::new().await;
+        let error = DriveError::Io("bad sector".to_owned());
+        rig.drives[0].fail(action, 0, 1, error);
+        let failing = || {
+            rig.root.beats().into_iter().any(|beat| {
+                let mut drives = beat.drives.into_iter();
+                drives.any(|drive| drive.state == DriveState::Failing)
+            })
+        };
+        // One sector of one copy is no more than that.
+        match action {
+            Action::Read => {
+                let beats = rig.root.beats().len();
+                until(async || rig.root.beats().len() > beats + 10).await;
+                assert!(!failing());
+            }
+            _ => {
+                until(async || failing()).await;
+                until(async || rig.root.generation(DRIVES[0]) > Generation::new(1)).await;
+            }
+        }
+        rig.agent.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_drive_that_was_attached_again_elsewhere_is_let_go() {
+    let rig = Rig::new().await;
+    rig.append(0, 1).await.unwrap();
+    rig.root
+        .set_attached(DRIVES[0], Generation::new(2), RequestId::new(9));
+    until(async || !rig.node.engines().iter().any(|e| e.id() == DRIVES[0])).await;
+    let foreign = || {
+        let condition = rig.agent.conditions().remove(&DRIVES[0]);
+        condition.is_some_and(|condition| condition.state == DriveState::Foreign)
+    };
+    until(async || foreign()).await;
+    assert_eq!(rig.root.generation(DRIVES[0]), Generation::new(2));
+    rig.append(1, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drive_that_returned_is_read_from_and_not_written_to() {
+    let rig = Rig::new().await;
+    rig.append(0, 1).await.unwrap();
+    rig.root.set_state(DRIVES[0], DriveState::Returned);
+    let refused = async || rig.append(0, 2).await == Err(ShardError::NotOpen(VOLUME));
+    until(refused).await;
+    assert_eq!(rig.stripes(0, 1).await, [(0, 3)]);
+    rig.append(1, 2).await.unwrap();
 }

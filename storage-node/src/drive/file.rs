@@ -4,6 +4,7 @@ mod open;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,43 @@ const INDEX: &str = "index";
 
 /// What an unformatted folder may hold: a file system's own folder, and what a crash leaves of a
 /// format that did not get to its superblock.
-const UNFORMATTED: [&str; 3] = ["lost+found", LOCK, "superblock.new"];
+const UNFORMATTED: [&str; 3] = [LOST_AND_FOUND, LOCK, "superblock.new"];
+
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// What a drive consists of beside its superblock.
+const CONTENT: [&str; 8] = [
+    LOST_AND_FOUND,
+    LOCK,
+    INDEX,
+    "index-format",
+    "index-damaged",
+    "shards",
+    "set-aside",
+    "probe",
+];
+
+/// Where the system lists block devices by the UUID of their file system.
+const BY_UUID: &str = "/dev/disk/by-uuid";
+
+/// The UUID of the file system that a folder is on; 0 when the system does not tell.
+pub fn file_system_of(folder: &Path) -> u128 {
+    let device = fs::metadata(folder).map(|folder| folder.dev());
+    device.map_or(0, |device| uuid_of_device(Path::new(BY_UUID), device))
+}
+
+fn uuid_of_device(by_uuid: &Path, device: u64) -> u128 {
+    let Ok(links) = fs::read_dir(by_uuid) else {
+        return 0;
+    };
+    let uuid = |link: io::Result<fs::DirEntry>| {
+        let link = link.ok()?;
+        let found = fs::metadata(link.path()).ok()?.rdev() == device;
+        let digits = link.file_name().to_string_lossy().replace('-', "");
+        found.then(|| u128::from_str_radix(&digits, 16).ok())?
+    };
+    links.filter_map(uuid).next().unwrap_or(0)
+}
 
 /// Why a drive could not be opened or formatted.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +79,30 @@ pub enum OpenError {
         expected: DriveId,
         /// The one that is there.
         found: DriveId,
+    },
+    /// The superblock was made on another file system: this is a copy of the drive, which may
+    /// still be somewhere. It is not served.
+    #[error(
+        "{}: a copy of drive {drive}: made on file system {made_on:x}, found on {found_on:x}",
+        path.display()
+    )]
+    Copy {
+        /// The folder.
+        path: PathBuf,
+        /// The drive.
+        drive: DriveId,
+        /// The file system in the superblock.
+        made_on: u128,
+        /// The one that the folder is on.
+        found_on: u128,
+    },
+    /// To be wiped, but it holds what no drive does.
+    #[error("{}: '{found}' is nothing of a drive, so it is not wiped", path.display())]
+    NoDrive {
+        /// The folder.
+        path: PathBuf,
+        /// What was found.
+        found: String,
     },
     /// Another process serves it.
     #[error("{}: the drive is in use by another process", .0.display())]
@@ -71,6 +132,9 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct FileDrive {
     path: PathBuf,
+    /// The same folder wherever it is moved or mounted: names are looked up from here, never in
+    /// what takes its place at `path`.
+    root: PathBuf,
     folder: File,
     file_system: FileSystemId,
     _lock: File,
@@ -130,7 +194,85 @@ impl FileDrive {
             path: path.to_owned(),
             source,
         })?;
+        let (made_on, found_on) = (superblock.file_system, file_system_of(path));
+        if made_on != 0 && found_on != 0 && made_on != found_on {
+            return Err(OpenError::Copy {
+                path: path.to_owned(),
+                drive: superblock.drive,
+                made_on,
+                found_on,
+            });
+        }
         Ok((drive, superblock))
+    }
+
+    /// Which drive a folder holds, without opening it or taking its lock; none when it holds none
+    /// that can be told.
+    pub fn look(path: &Path) -> Option<Superblock> {
+        let copy = |name: &str| fs::read(path.join(name)).ok();
+        superblock::of_bytes(superblock::names().into_iter().map(copy)).ok()
+    }
+
+    /// The folders in a folder, sorted; none when it cannot be read.
+    pub fn folders(shelf: &Path) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(shelf) else {
+            return Vec::new();
+        };
+        let folder = |entry: io::Result<fs::DirEntry>| {
+            let path = entry.ok()?.path();
+            path.is_dir().then_some(path)
+        };
+        let mut folders: Vec<PathBuf> = entries.filter_map(folder).collect();
+        folders.sort();
+        folders
+    }
+
+    /// Empties the folder of a drive that is named by its UUID, the superblock last, so that it can
+    /// be formatted. Anything that is nothing of a drive stops it before it begins.
+    ///
+    /// # Errors
+    /// As for [`FileDrive::open`]; [`OpenError::NoDrive`].
+    pub fn wipe(path: &Path, drive: DriveId) -> std::result::Result<(), OpenError> {
+        let failed = |source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let (held, found) = Self::open_any(path)?;
+        if found.drive != drive {
+            return Err(OpenError::Other {
+                path: path.to_owned(),
+                expected: drive,
+                found: found.drive,
+            });
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&held.root).map_err(failed)? {
+            let name = entry
+                .map_err(failed)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned();
+            let known = name.strip_suffix(".new").unwrap_or(&name);
+            if !CONTENT.contains(&known) && !superblock::names().contains(&known) {
+                return Err(OpenError::NoDrive {
+                    path: path.to_owned(),
+                    found: name,
+                });
+            }
+            names.push(name);
+        }
+        // What says which drive it was goes when nothing else is left.
+        names.sort_by_key(|name| superblock::names().contains(&name.as_str()));
+        for name in names {
+            let kept = name == LOCK || name == LOST_AND_FOUND;
+            let at = held.root.join(&name);
+            match fs::symlink_metadata(&at).map_err(failed)?.is_dir() {
+                _ if kept => {}
+                true => fs::remove_dir_all(&at).map_err(failed)?,
+                false => fs::remove_file(&at).map_err(failed)?,
+            }
+        }
+        held.folder.sync_all().map_err(failed)
     }
 
     /// Makes a drive of an empty folder, creating the folder if need be, and locks it.
@@ -173,28 +315,36 @@ impl FileDrive {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let folder = File::open(path).map_err(failed)?;
-        let file_system = FileSystemId(folder.metadata().map_err(failed)?.dev());
+        let identity = folder.metadata().map_err(failed)?;
+        let file_system = FileSystemId(identity.dev());
+        let held = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        let same =
+            |found: &fs::Metadata| (found.dev(), found.ino()) == (identity.dev(), identity.ino());
+        // A lock that was taken while another folder came to the path is not that of this one.
+        let locked = fs::metadata(path.join(LOCK)).map_err(failed)?;
+        let lock_file = lock.metadata().map_err(failed)?;
+        if (locked.dev(), locked.ino()) != (lock_file.dev(), lock_file.ino()) {
+            return Err(OpenError::Locked(path.to_owned()));
+        }
+        // Without /proc names are looked up at the path.
+        let root = match fs::metadata(&held) {
+            Ok(found) if same(&found) => held,
+            _ => path.to_owned(),
+        };
         Ok(Self {
             path: path.to_owned(),
+            root,
             folder,
             file_system,
             _lock: lock,
         })
     }
 
-    /// The id that the file system gives itself, for the superblock; 0 when it has none.
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn file_system_uuid(&self) -> Result<u64> {
-        Ok(sys::space(&self.folder)?.1)
-    }
-
     fn at(&self, name: &str) -> PathBuf {
         if name.is_empty() {
-            self.path.clone()
+            self.root.clone()
         } else {
-            self.path.join(name)
+            self.root.join(name)
         }
     }
 }
@@ -282,11 +432,23 @@ impl Drive for FileDrive {
     }
 
     fn space(&self) -> Result<Space> {
-        Ok(sys::space(&self.folder)?.0)
+        Ok(sys::space(&self.folder)?)
     }
 
     fn index_folder(&self) -> Option<PathBuf> {
-        Some(self.path.join(INDEX))
+        Some(self.root.join(INDEX))
+    }
+
+    fn absence(&self) -> Option<String> {
+        let identity = |found: fs::Metadata| (found.dev(), found.ino());
+        let there = match fs::metadata(&self.path) {
+            Ok(there) => identity(there),
+            Err(error) => return Some(format!("{}: {error}", self.path.display())),
+        };
+        // When it cannot be told what is held, the next read or write will fail.
+        let held = self.folder.metadata().map(identity).ok()?;
+        let moved = there != held;
+        moved.then(|| format!("{}: the drive is not there any more", self.path.display()))
     }
 }
 

@@ -128,6 +128,12 @@ pub trait Drive: Send + Sync + 'static {
     /// Those of the device.
     fn space(&self) -> Result<Space>;
 
+    /// Why the drive is not any more where it was opened, if so: unplugged, unmounted, moved. What
+    /// is open of it may work on all the same.
+    fn absence(&self) -> Option<String> {
+        None
+    }
+
     /// Where an index may keep files of its own; none: it lives in memory, and is rebuilt.
     fn index_folder(&self) -> Option<PathBuf>;
 }

@@ -11,7 +11,7 @@
 
 use crc_fast::{CrcAlgorithm, checksum};
 use enfilade_cluster::api::encoding;
-use enfilade_placement::{ClusterId, DriveId, Generation, Incarnation};
+use enfilade_placement::{ClusterId, DriveId, Generation, Incarnation, RequestId};
 use serde::{Deserialize, Serialize};
 
 use super::{Drive, DriveError, Open, read_up_to, replace};
@@ -32,13 +32,15 @@ pub struct Superblock {
     pub incarnation: Incarnation,
     /// The drive's UUID.
     pub drive: DriveId,
-    /// What its file system calls itself; 0 when unknown.
-    pub file_system: u64,
+    /// The UUID of the file system that it was formatted on; 0 when unknown, or when it is free to
+    /// be copied with everything else, as the drives of an embedded cluster are.
+    pub file_system: u128,
     /// The attach generation that the root group gave last.
     pub generation: Generation,
-    /// The generation that was about to be asked for when this was written. If the root group
-    /// holds it already, the crash came between its commit and our writing it down.
-    pub pending: Option<Generation>,
+    /// The request that was about to ask for the next generation when this was written. If the
+    /// root group has granted it already, the crash came between its commit and our writing it
+    /// down; a copy of the drive that was made earlier does not know it.
+    pub pending: Option<RequestId>,
 }
 
 /// Why there is no superblock to go by.
@@ -74,10 +76,52 @@ pub(crate) const fn names() -> [&'static str; 2] {
 /// # Errors
 /// When no copy is whole, or any is of a newer version; see [`SuperblockError`].
 pub fn load(drive: &dyn Drive) -> Result<Superblock, SuperblockError> {
+    let copies = NAMES.into_iter().map(|name| read(drive, name));
+    let Best {
+        best,
+        whole,
+        rotten,
+    } = choose(copies)?;
+    if !whole {
+        tracing::warn!(drive = %best.drive, ?rotten, "restoring a copy of the superblock");
+        store(drive, &best)?;
+    }
+    Ok(best)
+}
+
+/// Reads the superblock, and leaves copies as they are.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn peek(drive: &dyn Drive) -> Result<Superblock, SuperblockError> {
+    choose(NAMES.into_iter().map(|name| read(drive, name))).map(|found| found.best)
+}
+
+/// The superblock in the bytes of its files, without a drive.
+///
+/// # Errors
+/// As those of [`load`].
+pub(crate) fn of_bytes(
+    files: impl Iterator<Item = Option<Vec<u8>>>,
+) -> Result<Superblock, SuperblockError> {
+    let copy = |bytes: Option<Vec<u8>>| bytes.map_or(Ok(Copy::Absent), |bytes| decode(&bytes));
+    choose(files.map(copy)).map(|found| found.best)
+}
+
+struct Best {
+    best: Superblock,
+    /// Whether all copies are that one.
+    whole: bool,
+    rotten: Vec<String>,
+}
+
+fn choose(
+    copies: impl Iterator<Item = Result<Copy, SuperblockError>>,
+) -> Result<Best, SuperblockError> {
     let mut whole: Vec<Superblock> = Vec::new();
     let (mut rotten, mut found) = (Vec::new(), false);
-    for name in NAMES {
-        match read(drive, name)? {
+    for (name, copy) in NAMES.into_iter().zip(copies) {
+        match copy? {
             Copy::Whole(superblock) => whole.push(superblock),
             Copy::Absent => {}
             Copy::Rotten(reason) => rotten.push(format!("{name}: {reason}")),
@@ -94,11 +138,12 @@ pub fn load(drive: &dyn Drive) -> Result<Superblock, SuperblockError> {
             false => SuperblockError::Missing,
         });
     };
-    if whole.len() < NAMES.len() || whole.iter().any(|superblock| *superblock != best) {
-        tracing::warn!(drive = %best.drive, ?rotten, "restoring a copy of the superblock");
-        store(drive, &best)?;
-    }
-    Ok(best)
+    let same = whole.iter().all(|superblock| *superblock == best);
+    Ok(Best {
+        whole: same && whole.len() == NAMES.len(),
+        best,
+        rotten,
+    })
 }
 
 /// Writes both copies, durably.

@@ -279,8 +279,8 @@ pub(super) fn punch(file: &File, offset: u64, len: u64) -> io::Result<bool> {
     }
 }
 
-/// The room of the file system that a file is on, and its id (`f_fsid`; 0 when it has none).
-pub(super) fn space(file: &File) -> io::Result<(Space, u64)> {
+/// The room of the file system that a file is on.
+pub(super) fn space(file: &File) -> io::Result<Space> {
     // SAFETY: a `statvfs` is integers only, for which zeros are valid.
     #[expect(unsafe_code, reason = "the standard library has no statvfs")]
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -294,7 +294,7 @@ pub(super) fn space(file: &File) -> io::Result<(Space, u64)> {
                 total: stat.f_blocks.saturating_mul(block),
                 available: stat.f_bavail.saturating_mul(block),
             };
-            return Ok((space, stat.f_fsid));
+            return Ok(space);
         }
         retry_interrupted()?;
     }

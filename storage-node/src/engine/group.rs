@@ -163,7 +163,10 @@ impl Group {
         }
         let mut folders: BTreeSet<usize> = BTreeSet::new();
         for open in dirty().filter(|open| open.engine.check_alive().is_ok()) {
+            let clock = &open.engine.host().env.clock;
+            let began = clock.now();
             let mut synced = open.file.sync();
+            open.engine.pulse.note(clock.now().saturating_sub(began));
             let engine = Arc::as_ptr(&open.engine) as usize;
             // One sync of the folder serves all new logs of the drive, if it comes after theirs;
             // it makes names durable, and their content is synced by itself before the ack.

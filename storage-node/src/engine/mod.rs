@@ -13,6 +13,8 @@ mod log;
 pub(crate) mod metrics;
 mod open;
 mod pace;
+mod probe;
+mod pulse;
 mod read;
 mod rebuild;
 mod record;
@@ -33,6 +35,7 @@ use self::commit::{Committer, Done};
 use self::files::Files;
 use self::index::IndexError;
 use self::log::Log;
+use self::pulse::Pulse;
 use self::recover::Report;
 use self::rows::{Freed, LogId, Rows};
 use crate::drive::{Drive, DriveError, DriveFile, Open, Space};
@@ -43,6 +46,7 @@ pub use self::compact::{CompactError, Compacted};
 pub use self::index::{Index, MemoryIndex};
 pub use self::open::EngineOpenError;
 pub(crate) use self::pace::Throttle;
+pub(crate) use self::probe::Probe;
 pub use self::read::Blocks;
 pub use self::rebuild::Rebuilt;
 pub use self::rows::ShardKey;
@@ -150,6 +154,7 @@ pub struct Engine {
     faults_found: AtomicU64,
     /// What was found in the logs when it was opened.
     recovered: Report,
+    pulse: Pulse,
     /// Bytes that it may use; none: all of the file system.
     capacity: Option<u64>,
     /// Bytes of logs in the making, by compaction.

@@ -12,6 +12,7 @@ use super::index::format::{self, Format};
 use super::index::rocks::RocksIndex;
 use super::index::{Index, IndexError, MemoryIndex};
 use super::log::{HEAD_LEN, Head, Log, LogError, encode_head, find_head, write_record};
+use super::pulse::Pulse;
 use super::recover::{RecoverError, Report, recover};
 use super::rows::{Rows, ShardKey};
 use super::{DAMAGED_INDEX, Engine, SHARDS, Shard};
@@ -130,6 +131,7 @@ impl Engine {
             failure: OnceLock::new(),
             faults_found: AtomicU64::new(1),
             recovered,
+            pulse: Pulse::default(),
             capacity,
             successors: AtomicU64::new(0),
             space: Mutex::default(),

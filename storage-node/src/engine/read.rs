@@ -90,6 +90,12 @@ impl Engine {
                 Ok(read) => read,
                 Err(fault) => return ranges.iter().map(|_| Err(fault.clone())).collect(),
             };
+            let unread = |answer: &&Result<Blocks, Fault>| {
+                matches!(answer, Err(Fault::Plain(FragmentFault::Drive(_))))
+            };
+            if answers.iter().any(|answer| unread(&answer)) {
+                self.pulse.read_failed();
+            }
             let rotten: Vec<(u32, u64)> = answers.iter().filter_map(rot).collect();
             let entered = match log {
                 Some(log) if !rotten.is_empty() => self.enter_rot(log, blob, rotten).await,
@@ -114,7 +120,11 @@ impl Engine {
         let (engine, ranges) = (Arc::clone(self), Arc::clone(ranges));
         let read = sync::blocking(move || {
             let _permit = permit;
-            engine.read_now(key, blob, &ranges)
+            let clock = &engine.host.env.clock;
+            let began = clock.now();
+            let answers = engine.read_now(key, blob, &ranges);
+            engine.pulse.note(clock.now().saturating_sub(began));
+            answers
         });
         let stopped = || FragmentFault::Drive("the reader stopped".to_owned());
         read.await.ok_or_else(stopped)

@@ -206,6 +206,9 @@ impl StorageNode {
             let reason = format!("volume {} has no epoch {} yet", at.volume, at.epoch);
             return Err(ShardError::Invalid(reason));
         }
+        if self.volumes.is_returned(at.drive) {
+            return Err(ShardError::NotOpen(at.volume));
+        }
         // A suspended volume takes the rest of extents that were begun (PROTOCOLS 14).
         if !matches!(volume.state, VolumeState::Open | VolumeState::Suspended) {
             return Err(ShardError::NotOpen(at.volume));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use enfilade_cluster::api::MetadataClient;
 use enfilade_cluster::api::root::RootView;
-use enfilade_placement::{Epoch, Volume, VolumeId};
+use enfilade_placement::{DriveId, DriveState, Epoch, Volume, VolumeId};
 
 use crate::api::ShardAddress;
 use crate::api::error::ShardError;
@@ -102,6 +102,14 @@ impl Volumes {
             }
         }
         Ok(volume)
+    }
+
+    /// Whether a drive came back after it was given up: it is read from, and not written to
+    /// (PROTOCOLS 26).
+    pub(super) fn is_returned(&self, drive: DriveId) -> bool {
+        let known = self.known();
+        let drive = known.view.topology.drives.get(&drive);
+        drive.is_some_and(|drive| drive.state == DriveState::Returned)
     }
 
     /// The epoch under which the shard is elsewhere, as far as is known here (PROTOCOLS 21).

@@ -5,8 +5,10 @@ use enfilade_placement::{
 };
 
 use crate::api::root::{RootRefusal, RootReply};
-use crate::root::keys;
+use crate::root::keys::{self, Kind};
 use crate::root::state::{DriveRow, State, Stop};
+use crate::rows::Table;
+use crate::typed;
 
 /// What the node offers.
 pub(super) struct Offer {
@@ -52,13 +54,14 @@ pub(super) fn apply(
         Some(row) => {
             let was_in = state.enclosure(row.drive.enclosure)?;
             let given_up = [was_in.state, enclosure.state].contains(&EnclosureState::Out);
-            row.drive.state == DriveState::Returned || given_up
+            let state = row.drive.state;
+            given_up || matches!(state, DriveState::Returned | DriveState::Replaced)
         }
     };
     let drive = Drive {
         id: offer.drive,
         enclosure: offer.enclosure,
-        slot: offer.slot,
+        slot: slot_of_replaced(state, offer)?.unwrap_or(offer.slot),
         capacity: offer.capacity,
         state: if left {
             DriveState::Returned
@@ -70,7 +73,18 @@ pub(super) fn apply(
     let row = DriveRow {
         drive,
         attached_by: request,
+        replaced_by: None,
     };
     state.set(keys::drive(offer.drive), &row)?;
     Ok(RootReply::Attached(generation))
+}
+
+/// The slot of the drive that this one replaces, in the same enclosure.
+fn slot_of_replaced(state: &State<'_, '_>, offer: &Offer) -> Result<Option<u32>, Stop> {
+    let span = keys::all(Kind::Drive);
+    let rows = typed::collect::<DriveRow>(state.rows(), Table::Root, &span, usize::MAX)?;
+    let replaced = rows.into_iter().find(|(_, row)| {
+        row.replaced_by == Some(offer.drive) && row.drive.enclosure == offer.enclosure
+    });
+    Ok(replaced.map(|(_, row)| row.drive.slot))
 }

@@ -10,6 +10,7 @@ mod join_enclosure;
 pub(super) mod ledger;
 mod open_volume;
 mod refine_faults;
+mod replace_drive;
 mod report_faults;
 mod resume_volume;
 mod retire_volume;
@@ -56,6 +57,7 @@ pub(super) fn command(
             attach_drive::apply(state, &offer, envelope.request)
         }
         RootCommand::SetDrive { drive, state: new } => set_drive::apply(state, *drive, *new),
+        RootCommand::ReplaceDrive { old, new } => replace_drive::apply(state, *old, *new),
         RootCommand::OpenVolume {
             profile,
             members,

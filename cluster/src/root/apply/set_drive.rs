@@ -12,7 +12,10 @@ pub(super) fn apply(
     new: DriveState,
 ) -> Result<RootReply, Stop> {
     let mut row = state.drive(id)?;
-    row.drive.state = new;
+    // What was given up stays so until it is attached again.
+    if row.drive.state != DriveState::Replaced {
+        row.drive.state = new;
+    }
     state.set(keys::drive(id), &row)?;
     Ok(RootReply::Done)
 }

@@ -158,3 +158,43 @@ fn a_drive_comes_back_healthy_unless_it_was_given_up() {
     assert!(matches!(root.idle(gone), Err(RootRefusal::NotFound(_))));
     assert!(root.idle(RootCommand::SetEnclosure { id, state }).is_err());
 }
+
+#[test]
+fn a_drive_is_given_up_only_when_it_is_not_in_service_and_its_slot_goes_to_another() {
+    let mut root = Root::with_drives();
+    let (old, new) = (DriveId::new(1), DriveId::new(77));
+    let replace = RootCommand::ReplaceDrive { old, new };
+    for state in [DriveState::Healthy, DriveState::Slow, DriveState::Full] {
+        let set = RootCommand::SetDrive { drive: old, state };
+        root.command(set).unwrap();
+        let refused = root.idle(replace.clone());
+        assert_eq!(refused, Err(RootRefusal::DriveInService(old)));
+    }
+    let state = DriveState::Gone;
+    root.command(RootCommand::SetDrive { drive: old, state })
+        .unwrap();
+    assert!(
+        root.idle(RootCommand::ReplaceDrive { old, new: old })
+            .is_err()
+    );
+    assert_eq!(root.command(replace.clone()), Ok(RootReply::Done));
+    assert_eq!(root.idle(replace), Ok(RootReply::Done));
+    let state_of = |root: &Root, id| root.view().topology.drives[&id].state;
+    assert_eq!(state_of(&root, old), DriveState::Replaced);
+    // No heartbeat that was under way brings it back.
+    let state = DriveState::Healthy;
+    root.idle(RootCommand::SetDrive { drive: old, state })
+        .unwrap();
+    assert_eq!(state_of(&root, old), DriveState::Replaced);
+    let mut attach = attach(77, 1, 0);
+    if let RootCommand::AttachDrive { slot, .. } = &mut attach {
+        *slot = 99;
+    }
+    root.command(attach).unwrap();
+    let slot = |root: &Root, id| root.view().topology.drives[&id].slot;
+    assert_eq!(slot(&root, new), slot(&root, old));
+    assert_eq!(state_of(&root, new), DriveState::Healthy);
+    // The old one comes back after all: a source, no more.
+    root.attach(1, 1, 1).unwrap();
+    assert_eq!(state_of(&root, old), DriveState::Returned);
+}

@@ -257,3 +257,79 @@ fn drives_follow_what_their_own_node_says_unless_they_returned() {
     }];
     assert_eq!(drive_changes(&view, &beats(None)), expect);
 }
+
+fn set_state(view: &mut RootView, drive: u128, state: DriveState) {
+    let drive = view.topology.drives.get_mut(&DriveId::new(drive));
+    drive.unwrap().state = state;
+}
+
+#[test]
+fn what_an_operator_decided_of_a_drive_stays_whatever_its_node_says() {
+    for state in [DriveState::Returned, DriveState::Replaced] {
+        let mut view = view();
+        set_state(&mut view, 1, state);
+        assert_eq!(drive_changes(&view, &beats(None)), []);
+    }
+    let mut view = view();
+    set_state(&mut view, 1, DriveState::Foreign);
+    assert_eq!(drive_changes(&view, &beats(None)).len(), 1);
+}
+
+#[test]
+fn a_volume_with_a_full_member_is_sealed() {
+    for state in [VolumeState::Open, VolumeState::Suspended] {
+        let mut view = view();
+        let volume = with_volume(&mut view, 1, state);
+        set_state(&mut view, 3, DriveState::Full);
+        let epoch = Epoch::FIRST;
+        let seal = [RootCommand::SealVolume { volume, epoch }];
+        check(&view, &beats(None), 0, &seal);
+    }
+}
+
+#[test]
+fn a_volume_waits_for_a_slow_member_only_while_others_can_be_opened() {
+    let epoch = Epoch::FIRST;
+    let (mut view, open) = (view(), VolumeState::Open);
+    let volume = with_volume(&mut view, 1, open);
+    set_state(&mut view, 3, DriveState::Slow);
+    // Six drives for six members: without the slow one there is no whole volume.
+    check(&view, &beats(None), 0, &[]);
+    let spare = Drive {
+        id: DriveId::new(7),
+        ..view.topology.drives[&DriveId::new(6)].clone()
+    };
+    view.topology.drives.insert(spare.id, spare);
+    let suspend = [RootCommand::SuspendVolume { volume, epoch }];
+    check(&view, &beats(None), 0, &suspend);
+    let row = view.volumes.get_mut(&volume).unwrap();
+    row.state = VolumeState::Suspended;
+    check(&view, &beats(None), 10, &[]);
+    let seal = [RootCommand::SealVolume { volume, epoch }];
+    check(&view, &beats(None), 600, &seal);
+    let resume = [RootCommand::ResumeVolume { volume, epoch }];
+    set_state(&mut view, 3, DriveState::Healthy);
+    check(&view, &beats(None), 10, &resume);
+    // All are late: better a slow volume than none.
+    set_state(&mut view, 3, DriveState::Slow);
+    set_state(&mut view, 7, DriveState::Slow);
+    check(&view, &beats(None), 10, &resume);
+}
+
+#[test]
+fn a_volume_waits_for_a_drive_that_is_gone_and_not_for_one_that_was_given_up() {
+    let epoch = Epoch::FIRST;
+    for (state, waits) in [
+        (DriveState::Gone, true),
+        (DriveState::Foreign, true),
+        (DriveState::Failing, false),
+        (DriveState::Returned, false),
+        (DriveState::Replaced, false),
+    ] {
+        let mut view = view();
+        let volume = with_volume(&mut view, 1, VolumeState::Suspended);
+        set_state(&mut view, 3, state);
+        let seal = [RootCommand::SealVolume { volume, epoch }];
+        check(&view, &beats(None), 10, if waits { &[] } else { &seal });
+    }
+}

@@ -21,8 +21,8 @@ use enfilade_cluster::api::root::{
 };
 use enfilade_cluster::api::{MetadataClient, Result};
 use enfilade_placement::{
-    BlobId, BucketId, DriveId, Epoch, Generation, PartitionId, RequestId, Stamp, Volume, VolumeId,
-    VolumeState,
+    BlobId, BucketId, Drive, DriveId, DriveState, Epoch, Generation, PartitionId, RequestId, Stamp,
+    Topology, Volume, VolumeId, VolumeState,
 };
 use tokio::sync::Notify;
 
@@ -35,7 +35,8 @@ pub(super) struct FakeRoot {
 #[derive(Default)]
 struct State {
     revision: u64,
-    generations: BTreeMap<DriveId, Generation>,
+    drives: BTreeMap<DriveId, Drive>,
+    attached_by: BTreeMap<DriveId, RequestId>,
     volumes: BTreeMap<VolumeId, Volume>,
     hidden: BTreeSet<VolumeId>,
     asked: usize,
@@ -86,15 +87,25 @@ impl FakeRoot {
     }
 
     pub(super) fn generation(&self, drive: DriveId) -> Generation {
-        self.state()
-            .generations
-            .get(&drive)
-            .copied()
-            .unwrap_or_default()
+        self.drive(drive)
+            .map_or_else(Default::default, |d| d.generation)
     }
 
-    pub(super) fn set_generation(&self, drive: DriveId, generation: Generation) {
-        self.state().generations.insert(drive, generation);
+    pub(super) fn drive(&self, drive: DriveId) -> Option<Drive> {
+        self.state().drives.get(&drive).cloned()
+    }
+
+    /// Somebody attached a drive.
+    pub(super) fn set_attached(&self, drive: DriveId, generation: Generation, by: RequestId) {
+        self.change(|state| {
+            let known = state.drives.get_mut(&drive).unwrap();
+            known.generation = generation;
+            state.attached_by.insert(drive, by);
+        });
+    }
+
+    pub(super) fn set_state(&self, drive: DriveId, new: DriveState) {
+        self.change(|state| state.drives.get_mut(&drive).unwrap().state = new);
     }
 
     pub(super) fn beats(&self) -> Vec<Heartbeat> {
@@ -166,6 +177,10 @@ impl FakeRoot {
             revision: state.revision,
             volumes: volumes.map(|volume| (volume.id, volume.clone())).collect(),
             partitions: BTreeMap::from([(id, partition)]),
+            topology: Topology {
+                drives: state.drives.clone(),
+                ..Topology::default()
+            },
             ..RootView::default()
         }
     }
@@ -186,23 +201,42 @@ impl MetadataClient for FakeRoot {
         Ok(state.answers.get(&blob).cloned().ok_or(Refusal::Expired))
     }
 
-    async fn root(&self, _: RequestId, command: RootCommand) -> Result<RootOutcome> {
+    async fn root(&self, request: RequestId, command: RootCommand) -> Result<RootOutcome> {
         let mut state = self.state();
         Ok(match command {
             RootCommand::AttachDrive {
-                drive, generation, ..
+                drive,
+                generation,
+                enclosure,
+                slot,
+                capacity,
             } => {
-                let attached = state.generations.get(&drive).copied().unwrap_or_default();
-                if attached == generation {
-                    state.generations.insert(drive, attached.next());
-                    Ok(RootReply::Attached(attached.next()))
-                } else {
-                    Err(RootRefusal::StaleGeneration {
+                let known = state.drives.get(&drive).map(|known| known.generation);
+                let attached = known.unwrap_or_default();
+                let again = state.attached_by.get(&drive) == Some(&request);
+                if again && generation.next() == attached {
+                    return Ok(Ok(RootReply::Attached(attached)));
+                }
+                if attached != generation {
+                    return Ok(Err(RootRefusal::StaleGeneration {
                         drive,
                         attached,
                         offered: generation,
-                    })
+                    }));
                 }
+                let row = Drive {
+                    id: drive,
+                    enclosure,
+                    slot,
+                    capacity,
+                    state: DriveState::Healthy,
+                    generation: generation.next(),
+                };
+                state.drives.insert(drive, row);
+                state.attached_by.insert(drive, request);
+                state.revision += 1;
+                self.changed.notify_waiters();
+                Ok(RootReply::Attached(generation.next()))
             }
             RootCommand::VolumeFenced { member, epoch, .. } => {
                 state.fenced.push((member, epoch));

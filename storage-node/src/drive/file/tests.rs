@@ -131,3 +131,73 @@ fn large_writes_of_whole_blocks_go_past_the_page_cache_and_read_the_same() {
     );
     assert_eq!(file.read_vec(expected.len() as u64, 5).unwrap(), []);
 }
+
+#[test]
+fn a_drive_that_is_moved_is_absent_and_still_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    let drive = FileDrive::format(&old, &block(5)).unwrap();
+    assert_eq!(drive.absence(), None);
+    fs::rename(&old, &new).unwrap();
+    assert!(drive.absence().unwrap().contains("old"));
+    // Another one in its place is not written to.
+    drop(FileDrive::format(&old, &block(6)).unwrap());
+    assert!(drive.absence().unwrap().contains("not there any more"));
+    drive.create_folder("shards").unwrap();
+    drive.open("shards/1-0.log", Open::New).unwrap();
+    assert!(new.join("shards/1-0.log").exists() && !old.join("shards").exists());
+    assert_eq!(superblock::peek(&drive).unwrap(), block(5));
+    // Nobody else opens it while it is held.
+    let second = FileDrive::open(&new, DriveId::new(5));
+    assert!(matches!(second, Err(OpenError::Locked(_))), "{second:?}");
+    drop(drive);
+    FileDrive::open(&new, DriveId::new(5)).unwrap();
+}
+
+#[test]
+fn only_the_drive_that_is_named_is_wiped_and_only_what_is_of_a_drive() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("drive");
+    let drive = FileDrive::format(&path, &block(5)).unwrap();
+    drive.create_folder("shards").unwrap();
+    drive.open("shards/1-0.log", Open::New).unwrap();
+    let held = FileDrive::wipe(&path, DriveId::new(5));
+    assert!(matches!(held, Err(OpenError::Locked(_))), "{held:?}");
+    drop(drive);
+    let other = FileDrive::wipe(&path, DriveId::new(6));
+    assert!(matches!(other, Err(OpenError::Other { .. })), "{other:?}");
+    fs::write(path.join("photo"), "mine").unwrap();
+    let mixed = FileDrive::wipe(&path, DriveId::new(5));
+    assert!(matches!(mixed, Err(OpenError::NoDrive { .. })), "{mixed:?}");
+    assert!(path.join("shards/1-0.log").exists());
+    fs::remove_file(path.join("photo")).unwrap();
+    FileDrive::wipe(&path, DriveId::new(5)).unwrap();
+    assert!(FileDrive::look(&path).is_none() && !path.join("shards").exists());
+    FileDrive::format(&path, &block(8)).unwrap();
+    assert_eq!(FileDrive::look(&path).unwrap(), block(8));
+}
+
+#[test]
+fn a_copy_on_another_file_system_is_told_from_the_drive() {
+    let folder = tempfile::tempdir().unwrap();
+    // A list as the system has it, with a device that every machine has.
+    let null = Path::new("/dev/null");
+    let device = fs::metadata(null).unwrap().rdev();
+    let name = "0a0b0c0d-0102-0304-0506-0708090a0b0c";
+    std::os::unix::fs::symlink(null, folder.path().join(name)).unwrap();
+    let uuid = 0x0a0b_0c0d_0102_0304_0506_0708_090a_0b0c;
+    assert_eq!(uuid_of_device(folder.path(), device), uuid);
+    assert_eq!(uuid_of_device(folder.path(), device + 1), 0);
+    assert_eq!(uuid_of_device(&folder.path().join("none"), device), 0);
+
+    let path = folder.path().join("drive");
+    let here = file_system_of(folder.path());
+    let elsewhere = Superblock {
+        file_system: here.wrapping_add(1).max(1),
+        ..block(5)
+    };
+    drop(FileDrive::format(&path, &elsewhere).unwrap());
+    let opened = FileDrive::open(&path, DriveId::new(5));
+    // Where the system does not tell, nothing is compared.
+    assert_eq!(opened.is_ok(), here == 0, "{opened:?}");
+}

@@ -11,14 +11,15 @@ fn block(revision: u64) -> Superblock {
         drive: DriveId::new(3),
         file_system: 4,
         generation: Generation::new(5),
-        pending: Some(Generation::new(6)),
+        pending: Some(RequestId::new(6)),
     }
 }
 
 #[test]
 fn the_format_is_the_one_on_the_drives() {
-    let golden = "454e465355504552010000002700000001070000000000000000000000000000000102\
-                  0000000000000000000000000000000304050106a7a86ec6";
+    let golden = "454e4653555045520100000036000000010700000000000000000000000000000001\
+                  0200000000000000000000000000000003040501000000000000000000000000\
+                  0000000643ad68f5";
     assert_eq!(hex::encode(encode(&block(7))), golden);
 }
 
