@@ -191,8 +191,19 @@ impl Group {
         let Some(first) = alive.next() else {
             return true;
         };
+        let clock = &first.engine.host().env.clock;
+        let began = clock.now();
         match first.engine.drive().sync_file_system() {
-            Ok(done) => done,
+            Ok(done) => {
+                let took = clock.now().saturating_sub(began);
+                // The file system is that of all; if it could not, each log tells for itself.
+                if done {
+                    self.logs
+                        .iter()
+                        .for_each(|open| open.engine.pulse.note(took));
+                }
+                done
+            }
             Err(error) => {
                 // It is not told whose writes were lost.
                 for open in &self.logs {
