@@ -103,8 +103,8 @@ pub(crate) struct Process {
 pub(crate) struct Drives {
     /// All.
     pub(crate) total: usize,
-    /// By condition: `healthy`, `slow`, `full`, `failing`, `gone`, `foreign`, `returned`; those that
-    /// were given up do not count.
+    /// By condition: `healthy`, `slow`, `full`, `failing`, `gone`, `foreign`, `returned`; those
+    /// that were given up do not count.
     pub(crate) by_state: BTreeMap<String, usize>,
     /// Those that cannot be read from: they or their enclosure have failed.
     pub(crate) absent: usize,
