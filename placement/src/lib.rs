@@ -7,15 +7,19 @@
 //! `serde` is here so that the crates which keep these values in records and commands need no
 //! twin of each type; the encodings themselves (and their version bytes) belong to those crates.
 
+pub(crate) mod bound;
 pub mod choose;
 pub mod health;
 pub mod ids;
 pub mod liveness;
+pub mod plan;
 pub mod profile;
 pub mod replicas;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sample;
 pub mod seed;
+#[cfg(any(test, feature = "test-util"))]
+pub mod simulate;
 pub mod spread;
 pub mod topology;
 pub mod units;
