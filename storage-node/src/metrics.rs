@@ -45,7 +45,7 @@ impl Default for RepairMetrics {
     fn default() -> Self {
         let traffic = Opts::new(
             "enfilade_storage_node_traffic_bytes_total",
-            "Bytes of fragments that drives read and wrote, by what for and by direction",
+            "Bytes that drives read and wrote for put, get, repair, scrub and compaction, by direction",
         );
         Self {
             traffic: IntCounterVec::new(traffic, &["cause", "direction"])
@@ -166,6 +166,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Bytes so far.
+    #[cfg(test)]
+    pub(crate) fn traffic(&self, cause: Cause, direction: &str) -> u64 {
+        let labels = [cause.word(), direction];
+        self.repair.traffic.with_label_values(&labels).get()
+    }
+
     /// Counts bytes that drives read.
     pub(crate) fn count_read(&self, cause: Cause, bytes: u64) {
         let labels = [cause.word(), "read"];

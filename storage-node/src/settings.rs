@@ -54,6 +54,8 @@ pub struct Settings {
     pub scrub_rate_min: ByteSize,
     /// As above.
     pub scrub_rate_max: ByteSize,
+    /// How often a node looks whether the logs of its shards are still there.
+    pub presence_interval: Duration,
     /// How long a client waits for an append.
     pub append_deadline: Duration,
     /// How long a client waits for a read or a page of an inventory.
@@ -111,6 +113,7 @@ impl Default for Settings {
             scrub_period: Duration::from_secs(30 * 24 * 3600),
             scrub_rate_min: ByteSize::mib(1),
             scrub_rate_max: ByteSize::mib(64),
+            presence_interval: Duration::from_secs(10),
             append_deadline: Duration::from_secs(5),
             read_deadline: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),

@@ -39,6 +39,13 @@ pub(crate) async fn is_repaired_under_a_running_cluster() {
     assert!(get(&client, "rot", "object").await == body);
     assert_eq!(metric(cluster.admin, DEGRADED).await, degraded);
 
+    // A whole log goes: nobody needs to read it for that to be noticed.
+    let rebuilt = metric(cluster.admin, REBUILT).await;
+    std::fs::remove_file(&logs[5]).unwrap();
+    until(|| async { metric(cluster.admin, REBUILT).await > rebuilt + 10 }).await;
+    cluster.await_health(true).await;
+    assert!(logs[5].exists());
+
     cluster.stop().await;
     cluster.up().await;
     assert!(get(&cluster.client(), "rot", "object").await == body);

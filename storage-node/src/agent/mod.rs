@@ -1,6 +1,7 @@
 //! The agent of a node: attaches its drives, tells the root leader that it lives, and pulls its
 //! work: fences, garbage, orphans, faults to report. The metadata service never calls a node.
 
+mod absent;
 mod attach;
 mod beat;
 mod drives;
@@ -185,6 +186,7 @@ impl Agent {
         tasks.spawn(drives::checkpoint(Arc::clone(&context)));
         tasks.spawn(upkeep::compact(Arc::clone(&context)));
         tasks.spawn(upkeep::scrub(Arc::clone(&context)));
+        tasks.spawn(absent::look(Arc::clone(&context)));
         Self {
             context,
             tried,

@@ -64,6 +64,7 @@ fn fast() -> Settings {
         reopen_interval: soon,
         rescan_interval: soon,
         probe_interval: soon,
+        presence_interval: soon,
         ..Settings::default()
     }
 }

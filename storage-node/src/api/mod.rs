@@ -66,6 +66,8 @@ pub enum Cause {
     Rebalance,
     /// Everything at rest is verified.
     Scrub,
+    /// Logs are written anew, without what is dead in them.
+    Compaction,
 }
 
 impl Cause {
@@ -77,6 +79,7 @@ impl Cause {
             Self::Repair => "repair",
             Self::Rebalance => "rebalance",
             Self::Scrub => "scrub",
+            Self::Compaction => "compaction",
         }
     }
 }

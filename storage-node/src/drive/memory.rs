@@ -131,6 +131,12 @@ impl MemoryDrive {
         file.is_some_and(|file| file.rot(offset))
     }
 
+    /// Takes a file away, for good, as a file system check may do; whether there was one. Who has it
+    /// open does not notice.
+    pub fn take_away(&self, name: &str) -> bool {
+        self.state().take_away(name)
+    }
+
     /// The bytes of a file, synced or not.
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();

@@ -26,6 +26,7 @@ use super::pace::Throttle;
 use super::record::{BLOCK, Body};
 use super::rows::{LogId, ShardKey};
 use super::{Engine, EngineError, SHARDS, Shard, lock};
+use crate::api::Cause;
 use crate::drive::{DriveError, DriveFile};
 
 /// Bytes that one step copies, about.
@@ -273,8 +274,9 @@ impl Compaction {
     /// Puts the successor in the log's place; on the committer's thread, between groups.
     pub(crate) fn switch(&mut self) -> Result<Compacted, CompactError> {
         let log = self.current()?;
-        let mut rot = Rot::new();
+        let (begun, mut rot) = (self.next.log.tail, Rot::new());
         self.catch_up(log.tail, u64::MAX, &mut rot)?;
+        self.engine.count_compacted(self.next.log.tail - begun);
         if !rot.is_empty() {
             return Err(CompactError::Unreadable(
                 "a fragment just written".to_owned(),
@@ -389,7 +391,7 @@ impl Engine {
             let step = self
                 .with(held, |compaction| compaction.step(STEP_BYTES))
                 .await?;
-            self.host.metrics.upkeep.compacted.inc_by(step.bytes);
+            self.count_compacted(step.bytes);
             for (blob, found) in step.rot {
                 let old = self.with(held, |compaction| Ok(compaction.old)).await?;
                 self.enter_rot(old, blob, found).await?;
@@ -411,6 +413,14 @@ impl Engine {
         };
         self.order(key, Work::Alone(Alone::new(switch))).await?;
         lock(&outcome).clone()
+    }
+
+    /// Counts bytes that were copied: what is read is what is written.
+    fn count_compacted(&self, bytes: u64) {
+        let metrics = &self.host.metrics;
+        metrics.upkeep.compacted.inc_by(bytes);
+        metrics.count_read(Cause::Compaction, bytes);
+        metrics.count_write(Cause::Compaction, bytes);
     }
 
     /// Does something with a compaction, on a thread that may block.

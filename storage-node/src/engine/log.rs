@@ -87,22 +87,37 @@ pub(crate) struct Head {
     pub(crate) incarnation: u64,
     /// Whether both copies are whole.
     pub(crate) whole: bool,
+    /// Whether what is left of a copy names this incarnation.
+    pub(crate) named: bool,
 }
 
-/// The incarnation of a log: by its head, or else by any record that proves itself; none when
-/// there is nothing valid in the file at all.
+/// Bytes of a head that follow from the incarnation by chance only: itself, and the checksum.
+const TELLING: [std::ops::Range<usize>; 2] = [8..16, HEAD_BYTES - 4..HEAD_BYTES];
+/// So many of those twelve, zeros not counted, are left of a head that rotted. What was never written
+/// has none of them, and what belonged to another log has that many once in 2^38 or so.
+const TELLING_LEAST: usize = 6;
+
+/// The incarnation of a log: by its head, or else by the first record that is valid under the one
+/// that it claims, which may have been left by an earlier file in recycled space; none when there
+/// is nothing valid in the file at all.
 pub(crate) fn find_head(
     file: &dyn DriveFile,
     drive: DriveId,
     key: ShardKey,
 ) -> Result<Option<Head>, LogError> {
-    let mut copies = [None; 2];
+    let (mut copies, mut left) = ([None; 2], Vec::new());
     for (copy, at) in copies.iter_mut().zip([0, HEAD_COPY]) {
-        *copy = decode_head(&read_up_to(file, at, HEAD_BYTES)?, drive, key)?;
+        let bytes = read_up_to(file, at, HEAD_BYTES)?;
+        *copy = decode_head(&bytes, drive, key)?;
+        left.push(bytes);
     }
     let whole = copies[0].is_some() && copies[0] == copies[1];
     if let Some(incarnation) = copies[0].or(copies[1]) {
-        return Ok(Some(Head { incarnation, whole }));
+        return Ok(Some(Head {
+            incarnation,
+            whole,
+            named: true,
+        }));
     }
     let scan = Scan {
         file,
@@ -111,10 +126,24 @@ pub(crate) fn find_head(
         incarnation: None,
     };
     let found = scan.search(HEAD_LEN)?;
-    Ok(found.map(|found| Head {
-        incarnation: found.incarnation,
-        whole,
+    Ok(found.map(|found| {
+        let expected = encode_head(found.incarnation, drive, key);
+        Head {
+            incarnation: found.incarnation,
+            whole,
+            named: left.iter().any(|copy| is_left_of(copy, &expected)),
+        }
     }))
+}
+
+/// Whether bytes are what rot left of a copy of a head.
+fn is_left_of(copy: &[u8], head: &[u8]) -> bool {
+    let places = TELLING.into_iter().flatten();
+    let same = places.filter(|place| {
+        let byte = head.get(*place);
+        byte != Some(&0) && copy.get(*place) == byte
+    });
+    same.count() >= TELLING_LEAST
 }
 
 fn decode_head(bytes: &[u8], drive: DriveId, key: ShardKey) -> Result<Option<u64>, LogError> {

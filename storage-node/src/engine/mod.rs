@@ -10,6 +10,7 @@ mod files;
 mod group;
 pub(crate) mod index;
 mod log;
+mod lost;
 pub(crate) mod metrics;
 mod open;
 mod pace;
@@ -44,6 +45,7 @@ use crate::sync::lock;
 
 pub use self::compact::{CompactError, Compacted};
 pub use self::index::{Index, MemoryIndex};
+pub use self::lost::Gone;
 pub use self::open::EngineOpenError;
 pub(crate) use self::pace::Throttle;
 pub(crate) use self::probe::Probe;
@@ -403,9 +405,9 @@ impl Engine {
     /// Removes a shard's log and rows, durably; on the committer's thread.
     fn remove_log(&self, key: ShardKey) -> Result<Done, EngineError> {
         self.check_alive()?;
-        // Rows without a log are dropped at the next opening; the other way round they would be
-        // built again.
-        self.told(self.rows().clear(key))?;
+        // Durably, and first: rows without a log say that it was lost, and a log without rows is
+        // taken in again, to be dropped later.
+        self.told(self.rows().clear(key).and_then(|()| self.index.flush()))?;
         lock(&self.shards).remove(&key);
         self.files.forget(key);
         // Cut first: whoever still reads the file would hold its room. An empty log is none.

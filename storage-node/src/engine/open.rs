@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use enfilade_placement::DriveId;
+use enfilade_placement::{DriveId, Epoch};
 use tokio::sync::Semaphore;
 
 use super::files::Files;
 use super::index::format::{self, Format};
 use super::index::rocks::RocksIndex;
 use super::index::{Index, IndexError, MemoryIndex};
-use super::log::{HEAD_LEN, Head, Log, LogError, encode_head, find_head, write_record};
+use super::log::{HEAD_LEN, Log, LogError, encode_head, find_head, write_record};
+use super::lost::begin_anew;
 use super::pulse::Pulse;
 use super::recover::{RecoverError, Report, recover};
 use super::rows::{Rows, ShardKey};
@@ -109,11 +110,25 @@ impl Engine {
         }
         for log in rows.logs()? {
             let held = shards.get(&log.key).map(|shard: &Arc<Shard>| shard.log());
-            if held.is_none_or(|held| held.row.incarnation != log.incarnation) {
-                // A crash came while it was dropped, or while it or its successor was compacted.
-                tracing::info!(drive = %id, ?log, "the index knew a log that is not there");
-                rows.clear_log(log)?;
+            if held
+                .as_ref()
+                .is_some_and(|held| held.row.incarnation == log.incarnation)
+            {
+                continue;
             }
+            if held.is_none() {
+                // Dropping one makes the index forget it first, durably.
+                tracing::error!(drive = %id, ?log, "a log is gone; what it held is to be rebuilt");
+                let epoch = rows
+                    .shard(log)?
+                    .map_or(Epoch::default(), |row| row.epoch.max(row.fence));
+                let new = log.key.log(host.env.random.next_u64());
+                let (log, _) = begin_anew(drive.as_ref(), &rows, (id, new), epoch, base)?;
+                shards.insert(new.key, Shard::new(log));
+            }
+            // Else a crash came while it or its successor was compacted.
+            tracing::info!(drive = %id, ?log, "forgetting a log that is not there");
+            rows.clear_log(log)?;
         }
         let committer = host.committers.of(drive.file_system());
         let committer = committer.map_err(|error| EngineOpenError::Failed(error.to_string()))?;
@@ -189,12 +204,23 @@ fn open_log(
     (id, key): (DriveId, ShardKey),
     now_ms: u64,
 ) -> Result<Option<(Log, Report)>, EngineOpenError> {
-    let head = find_head(file, id, key).map_err(RecoverError::from)?;
-    let Some(Head { incarnation, whole }) = head else {
-        drop_unborn(drive, file, (id, key))?;
-        return Ok(None);
+    let found = find_head(file, id, key).map_err(RecoverError::from)?;
+    let synced = |incarnation| -> Result<bool, IndexError> {
+        let row = rows.shard(key.log(incarnation))?;
+        Ok(row.is_some_and(|row| row.position > HEAD_LEN))
     };
-    if !whole {
+    // Without a head, a record alone says nothing: it may be of a log that was here before. The index
+    // knows only logs that were synced, head and all, and were not dropped.
+    let head = match found {
+        Some(head) if head.named || synced(head.incarnation)? => head,
+        _ => {
+            let known = rows.logs()?.iter().any(|log| log.key == key);
+            drop_unborn(drive, file, (id, key), known)?;
+            return Ok(None);
+        }
+    };
+    let incarnation = head.incarnation;
+    if !head.whole {
         tracing::warn!(drive = %id, ?key, "restoring the head of a log");
         write_record(file, 0, &encode_head(incarnation, id, key), &[])?;
         file.sync()?;
@@ -208,16 +234,19 @@ fn open_log(
     Ok(Some((log, report)))
 }
 
-/// A file without a head and without any record: a crash came while it was created, and nothing
-/// in it was acked. If there are bytes in it all the same, it is kept aside for people to see.
+/// A file without a head: a crash came while it was created, and nothing in it was acked, because the
+/// head is synced with the first record. If there is something where the head should be, or the
+/// index knows a log (`known`), it is kept aside for people to see; what the shard should hold is
+/// found out in any case.
 fn drop_unborn(
     drive: &dyn Drive,
     file: &dyn DriveFile,
     (id, key): (DriveId, ShardKey),
+    known: bool,
 ) -> Result<(), EngineOpenError> {
     let len = file.size()?;
     let head = read_up_to(file, 0, usize::try_from(HEAD_LEN).unwrap_or(4096))?;
-    if len <= HEAD_LEN || head.iter().all(|byte| *byte == 0) {
+    if len <= HEAD_LEN || (!known && head.iter().all(|byte| *byte == 0)) {
         drive.remove(&key.file())?;
         return Ok(drive.sync_folder(SHARDS)?);
     }

@@ -84,6 +84,9 @@ pub(crate) enum Body {
     Fence,
     /// Blobs are committed. Without any: only proves what is synced.
     Commit { marks: Vec<BlobId> },
+    /// An earlier log of the shard is gone, and what it held is not known; a fence as well, because
+    /// that log may have held one.
+    Lost,
 }
 
 /// Why bytes are not a record here.
@@ -116,6 +119,7 @@ impl Body {
             Self::Bad { .. } => 3,
             Self::Fence => 4,
             Self::Commit { .. } => 5,
+            Self::Lost => 6,
         }
     }
 
@@ -140,7 +144,7 @@ impl Body {
                 runs,
                 ..Parts::default()
             },
-            Self::Fence => Parts::default(),
+            Self::Fence | Self::Lost => Parts::default(),
             Self::Commit { marks } => Parts {
                 marks,
                 ..Parts::default()
@@ -374,6 +378,7 @@ impl Reader<'_> {
             3 => Body::Bad { blob, runs },
             4 => Body::Fence,
             5 => Body::Commit { marks },
+            6 => Body::Lost,
             _ => return Err(RecordError::Invalid),
         };
         Ok((body, padding))

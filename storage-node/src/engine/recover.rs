@@ -212,7 +212,13 @@ impl Recovery<'_> {
         if let (Some(first), Some(last)) = (whole.first(), whole.last()) {
             write_again(scan, first.start(), last.end())?;
         }
-        if cut.is_some() || !whole.is_empty() {
+        // A head that may not be durable would be missed after the next crash, when what comes after
+        // it is, and acked.
+        let unborn = self.proven <= HEAD_LEN;
+        if unborn {
+            write_again(scan, 0, HEAD_LEN)?;
+        }
+        if unborn || cut.is_some() || !whole.is_empty() {
             // They may have been read from the page cache only, when the process died and not the
             // machine: the index may not point at them before this.
             scan.file.sync()?;

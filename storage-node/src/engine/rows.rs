@@ -62,7 +62,8 @@ pub(crate) struct ShardRow {
     pub(crate) punched: u64,
     /// Bytes of headers that a compacted log would do without.
     pub(crate) waste: u64,
-    /// Places where synced records could not be read, so that what is missing is not known.
+    /// Places where synced records could not be read, and earlier logs that are gone: what is missing
+    /// is not known.
     pub(crate) damaged: u32,
 }
 
@@ -457,6 +458,10 @@ impl Rows<'_> {
                 }
             }
             Body::Fence => row.fence = row.fence.max(record.epoch),
+            Body::Lost => {
+                row.fence = row.fence.max(record.epoch);
+                row.damaged += 1;
+            }
             Body::Commit { marks } => edit.mark(marks.iter())?,
         }
         if !matches!(record.body, Body::Append { .. }) {

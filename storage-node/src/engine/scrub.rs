@@ -20,6 +20,7 @@ use super::pace::Throttle;
 use super::record::Body;
 use super::rows::{LogId, RunRow, ScrubPlace, ShardKey};
 use super::{Engine, EngineError};
+use crate::api::Cause;
 use crate::drive::{DriveError, DriveFile, read_up_to};
 use crate::erasure::checksum::{FragmentSeed, verify};
 
@@ -406,6 +407,7 @@ impl Engine {
             scrub = back;
             let step = step?;
             metrics.scrubbed.inc_by(step.bytes);
+            self.host.metrics.count_read(Cause::Scrub, step.bytes);
             if let Some((log, blob, rotten)) = step.rot {
                 let entered = self.enter_rot(log, blob, rotten).await? as u64;
                 scrub.found.corrupt += entered;

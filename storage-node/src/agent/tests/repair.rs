@@ -1,5 +1,7 @@
 //! Repair by the agents of a small cluster, with a real root state machine.
 
+mod absent;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -293,8 +295,8 @@ impl Ward {
             .filter(|(number, _)| **number != u32::from(without) + 1);
         others
             .map(|(_, station)| {
-                let traffic = &station.node.host().metrics.repair.traffic;
-                traffic.with_label_values(&["repair", "read"]).get()
+                let metrics = station.node.host().metrics();
+                metrics.traffic(crate::api::Cause::Repair, "read")
             })
             .sum()
     }
@@ -513,5 +515,49 @@ async fn a_damaged_log_is_made_whole_by_what_the_others_hold() {
     assert_eq!(ward.engine(1).shard_stats(ward.key(1)).unwrap().damaged, 0);
     let rebuilt = ward.stations[&2].node.host().metrics().repair.rebuilt.get();
     assert_eq!(rebuilt, 2, "what was lost, and no more");
+    ward.stop().await;
+}
+
+#[tokio::test]
+async fn traffic_is_counted_by_what_it_is_for() {
+    use crate::api::Cause::{Compaction, Get, Put, Repair, Scrub};
+    let ward = Ward::new().await;
+    let (blob, _) = ward.write(77, 4 * 8192, Layout::Full).await;
+    ward.commit(&blob).await;
+    let metrics = ward.stations[&1].node.host().metrics().clone();
+    let bytes = || {
+        let causes = [Put, Get, Scrub, Compaction, Repair];
+        causes.map(|cause| ["read", "write"].map(|way| metrics.traffic(cause, way)))
+    };
+    let unit = u64::from(UNIT);
+    let put = [0, 4 * unit];
+    assert_eq!(bytes(), [put, [0; 2], [0; 2], [0; 2], [0; 2]]);
+    ward.engine(0).scrub(ward.key(0)).await.unwrap();
+    let [_, get, [scrubbed, 0], compacted, repaired] = bytes() else {
+        panic!("scrub writes nothing: {:?}", bytes());
+    };
+    assert!((4 * unit..5 * unit).contains(&scrubbed), "{scrubbed}");
+    assert_eq!((get, compacted, repaired), ([0; 2], [0; 2], [0; 2]));
+    ward.read(0, blob.id, 1).await.unwrap();
+    ward.engine(0).compact(ward.key(0)).await.unwrap();
+    let [_, _, _, [read, written], _] = bytes();
+    assert!((4 * unit..5 * unit).contains(&read) && read == written);
+    let others = [put, [unit, 0], [scrubbed, 0], [read, written], [0; 2]];
+    assert_eq!(bytes(), others);
+    // The others read for it; what it reads itself is to verify what it wrote.
+    ward.rot(0, blob.id, 2);
+    assert!(ward.read(0, blob.id, 2).await.is_err());
+    until("it is rebuilt", || async {
+        metrics.repair.rebuilt.get() == 1
+    })
+    .await;
+    ward.until_clear().await;
+    assert_eq!(ward.read_for_repair(0), 2 * unit);
+    let repaired = [
+        metrics.traffic(Repair, "read"),
+        metrics.traffic(Repair, "write"),
+    ];
+    assert_eq!(repaired, [unit; 2]);
+    assert_eq!(metrics.traffic(Get, "read"), unit);
     ward.stop().await;
 }

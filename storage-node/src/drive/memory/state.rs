@@ -198,6 +198,13 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn take_away(&mut self, name: &str) -> bool {
+        let was = self.names.remove(name).is_some();
+        self.durable_names.remove(name);
+        self.pending_names.retain(|change| !change.concerns(name));
+        was
+    }
+
     fn change_name(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.pending_names.push(change);
@@ -318,6 +325,11 @@ impl NameChange {
                 names.remove(name);
             }
         }
+    }
+
+    fn concerns(&self, file: &str) -> bool {
+        let (Self::Set(name, _) | Self::Rename(_, name) | Self::Remove(name)) = self;
+        name == file
     }
 
     fn is_in(&self, folder: &str) -> bool {

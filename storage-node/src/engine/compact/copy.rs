@@ -288,7 +288,7 @@ impl Compaction {
                 Some(_) => self.next.write(found.record.body.clone(), &[], 0),
                 None => Ok(()),
             },
-            Body::Fence => self.next.write(Body::Fence, &[], 0),
+            Body::Fence | Body::Lost => self.next.write(found.record.body.clone(), &[], 0),
         }
     }
 

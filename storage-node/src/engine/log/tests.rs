@@ -35,7 +35,8 @@ fn the_head_of_another_shard_or_drive_is_not_taken() {
         found,
         Some(Head {
             incarnation: 9,
-            whole: true
+            whole: true,
+            named: true,
         })
     );
     assert_eq!(find_head(file.as_ref(), DriveId::new(2), key()), Ok(None));
@@ -82,7 +83,8 @@ fn a_record_is_found_behind_megabytes_of_damage() {
         head,
         Some(Head {
             incarnation: 5,
-            whole: false
+            whole: false,
+            named: false,
         })
     );
 }

@@ -71,6 +71,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ),
         ("fence", record(Body::Fence)),
         ("commit", record(Body::Commit { marks })),
+        ("lost", record(Body::Lost)),
         (
             "padded",
             Record {

@@ -193,7 +193,7 @@ fn any_record() -> impl Strategy<Value = (Record, Vec<u8>)> {
     let number = || prop_oneof![0..5000u64, Just(u64::MAX >> 1), any::<u64>()];
     let payload = vec(any::<u8>(), 0..300);
     (
-        0..5u8,
+        0..6u8,
         number(),
         number(),
         number(),
@@ -221,6 +221,7 @@ fn any_record() -> impl Strategy<Value = (Record, Vec<u8>)> {
                     1 => Body::Delete { blob, runs },
                     2 => Body::Bad { blob, runs },
                     3 => Body::Fence,
+                    4 => Body::Lost,
                     _ => Body::Commit { marks: vec![blob] },
                 };
                 let record = Record {

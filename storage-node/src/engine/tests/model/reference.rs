@@ -69,6 +69,8 @@ pub(super) struct Shard {
     pub(super) fence: (u64, u64),
     /// A header rotted in its log.
     pub(super) damaged: bool,
+    /// An earlier log is gone, which must be told, and which may be told.
+    pub(super) lost: (bool, bool),
 }
 
 /// What became of an item.
@@ -154,6 +156,15 @@ impl Shard {
         }
     }
 
+    /// The log is gone, and that is known.
+    pub(super) fn lose(&mut self) {
+        *self = Self {
+            fence: self.fence,
+            lost: (true, true),
+            ..Self::default()
+        };
+    }
+
     /// The state after an item was done; `epoch` is what a fence of that time asks for.
     pub(super) fn after(&self, item: &Item, epoch: u64) -> Self {
         let mut next = self.clone();
@@ -218,6 +229,7 @@ impl Shard {
             self.fence.1.max(other.fence.1),
         );
         both.damaged |= other.damaged;
+        both.lost = (self.lost.0 && other.lost.0, self.lost.1 || other.lost.1);
         both
     }
 }

@@ -123,12 +123,37 @@ impl World {
                 let file = shard(*s).file();
                 self.rig.drive.rot(&file, copy + u64::from(at >> 1) % 45);
             }
+            Op::TakeAway(s, when, seed) => self.take_away(*s, *when, *seed).await,
         }
         self.check(&format!("{op:?}")).await;
     }
 
     async fn crash(&mut self, seed: u64) {
         self.rig.crash(seed).await;
+    }
+
+    /// Takes a log away that holds something; whoever asks must be told.
+    async fn take_away(&mut self, s: u8, when: u8, seed: u64) {
+        let log = self.rig.engine.shard_stats(shard(s));
+        if log.is_none_or(|log| log.log_bytes <= crate::engine::log::HEAD_LEN) {
+            return;
+        }
+        // What is not durable in the index is known to nobody when both go.
+        self.rig.engine.checkpoint().unwrap();
+        assert!(self.rig.drive.take_away(&shard(s).file()));
+        match when {
+            0 => {
+                let engine = &self.rig.engine;
+                let gone = engine.gone().await.unwrap();
+                assert_eq!(gone.len(), 1);
+                assert!(engine.lose(gone[0], Epoch::FIRST).await.unwrap());
+                assert!(!engine.lose(gone[0], Epoch::FIRST).await.unwrap());
+            }
+            1 => self.rig.reopen().await,
+            _ => self.crash(seed).await,
+        }
+        self.shards[usize::from(s)].lose();
+        self.odd.retain(|(of, _, _), _| *of != s);
     }
 
     /// Lets a byte rot, of the payload or of the header of what is proven to be synced.
@@ -499,7 +524,7 @@ impl World {
             let s = (0..SHARDS).find(|s| shard(*s) == fault.key).unwrap();
             let reference = &self.shards[usize::from(s)];
             let founded = match fault.fragment {
-                None => reference.damaged,
+                None => reference.damaged || reference.lost.1,
                 Some((blob, stripe)) => {
                     let name = (u8::try_from(blob.get() - 1).unwrap(), stripe);
                     let is = reference.fragments.get(&name);
@@ -509,6 +534,12 @@ impl World {
             assert!(founded, "{fault:?} is none after {after}");
         }
         for (s, reference) in (0..SHARDS).zip(&self.shards) {
+            let lost = Fault {
+                key: shard(s),
+                fragment: None,
+            };
+            let told = !reference.lost.0 || faults.contains(&lost);
+            assert!(told, "{lost:?} is not told after {after}");
             for ((blob, stripe), is) in &reference.fragments {
                 let exact = Fault {
                     key: shard(s),
