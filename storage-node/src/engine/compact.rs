@@ -292,7 +292,7 @@ impl Compaction {
             .rename(&key.successor(), &key.file())
             .and_then(|()| engine.drive().sync_folder(SHARDS));
         renamed.map_err(|error| engine.fail(&error))?;
-        let (next, freed) = self.next.done();
+        let (next, freed) = self.next.done()?;
         let after = next.tail;
         self.shard.publish(next);
         *lock(&self.shard.unpunched) = freed;

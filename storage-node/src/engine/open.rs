@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use enfilade_placement::{DriveId, Epoch};
+use enfilade_placement::DriveId;
 use tokio::sync::Semaphore;
 
 use super::files::Files;
@@ -116,17 +116,16 @@ impl Engine {
             {
                 continue;
             }
-            if held.is_none() {
+            let known = rows.shard(log)?.unwrap_or_default();
+            if held.is_none() && !known.successor {
                 // Dropping one makes the index forget it first, durably.
                 tracing::error!(drive = %id, ?log, "a log is gone; what it held is to be rebuilt");
-                let epoch = rows
-                    .shard(log)?
-                    .map_or(Epoch::default(), |row| row.epoch.max(row.fence));
+                let epoch = known.epoch.max(known.fence);
                 let new = log.key.log(host.env.random.next_u64());
                 let (log, _) = begin_anew(drive.as_ref(), &rows, (id, new), epoch, base)?;
                 shards.insert(new.key, Shard::new(log));
             }
-            // Else a crash came while it or its successor was compacted.
+            // Else a crash came while it was compacted, or its successor was dropped.
             tracing::info!(drive = %id, ?log, "forgetting a log that is not there");
             rows.clear_log(log)?;
         }

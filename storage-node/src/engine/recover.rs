@@ -229,6 +229,9 @@ impl Recovery<'_> {
         let tail = self.tail.max(self.proven);
         if self.report.damaged > 0 {
             self.row.position = tail;
+        }
+        if self.report.damaged > 0 || self.row.successor {
+            self.row.successor = false;
             self.rows.put_shard(self.id, &self.row)?;
         }
         let log = Log {

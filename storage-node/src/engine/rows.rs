@@ -65,6 +65,8 @@ pub(crate) struct ShardRow {
     /// Places where synced records could not be read, and earlier logs that are gone: what is missing
     /// is not known.
     pub(crate) damaged: u32,
+    /// Whether it is only to become the shard's log, by compaction: that it is gone means nothing.
+    pub(crate) successor: bool,
 }
 
 /// Fragments of consecutive stripes whose bytes lie one after another.

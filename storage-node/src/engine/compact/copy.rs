@@ -49,6 +49,7 @@ impl Successor {
             row: ShardRow {
                 incarnation: id.incarnation,
                 position: HEAD_LEN,
+                successor: true,
                 ..ShardRow::default()
             },
             tail: HEAD_LEN,
@@ -149,8 +150,14 @@ impl Successor {
     }
 
     /// The log that it is from now on, and what of it can be given back.
-    pub(super) fn done(&mut self) -> (Log, Vec<Freed>) {
-        (self.log.clone(), std::mem::take(&mut self.freed))
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub(super) fn done(&mut self) -> Result<(Log, Vec<Freed>), CompactError> {
+        self.log.row.successor = false;
+        let kept = self.engine.rows().put_shard(self.id, &self.log.row);
+        self.engine.told(kept)?;
+        Ok((self.log.clone(), std::mem::take(&mut self.freed)))
     }
 }
 

@@ -105,6 +105,7 @@ fn rows_have_the_bytes_that_are_on_the_drives() {
         punched: 7,
         waste: 9,
         damaged: 8,
+        successor: true,
     };
     let known = BlobRow {
         owner: None,
