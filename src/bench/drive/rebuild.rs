@@ -28,6 +28,9 @@ pub(super) struct Rebuild {
     pub(super) ratio: f64,
 }
 
+/// The log ends with a record that proves all before it to be synced: else the last commit group,
+/// 16 records, would be read whole and written again, however long the log.
+///
 /// Opens a drive whose index was removed; what opening takes where there is neither index nor log
 /// is taken off: making the files of an index.
 pub(super) fn measure(
@@ -38,6 +41,7 @@ pub(super) fn measure(
     let pattern = Pattern { bytes, at_once: 16 };
     let drive = Drive::create(folder)?;
     drive.append(runtime, pattern, bytes_of(pattern, most))?;
+    drive.prove(runtime)?;
     let mut path = drive.close(runtime)?;
     let log = log_in(&path);
     let len = std::fs::metadata(&log)?.len() as f64;

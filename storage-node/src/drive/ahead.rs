@@ -1,7 +1,9 @@
 //! A file whose readers go through it from front to back, in small steps or in strides.
 
 use std::io::IoSlice;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, Scope};
 
 use super::{DriveFile, Result};
 
@@ -11,21 +13,29 @@ const NEAR: u64 = 64 * 1024;
 const WINDOW: usize = 256 * 1024;
 /// In strides, so many places ahead are asked for before they are read.
 const STRIDES: u64 = 8;
+/// After so many windows in small steps, a thread of its own reads the next ones, so many ahead.
+const WINDOWS_BEFORE: u32 = 8;
+const WINDOWS_AHEAD: usize = 4;
 
 /// Reads ahead of its readers. For walks by one thread, while nobody writes what it has passed.
-pub(crate) struct ReadAhead<'a> {
-    file: &'a dyn DriveFile,
+pub(crate) struct ReadAhead<'scope, 'env> {
+    file: &'env dyn DriveFile,
+    scope: &'scope Scope<'scope, 'env>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Where the last read began, how far it was from the one before, and how much it read.
+    /// Where the last read began, and how far it was from the one before.
     last: u64,
     stride: u64,
     /// Bytes that were read ahead, and where they begin.
     start: u64,
     window: Vec<u8>,
+    /// How many windows were read one after another.
+    windows: u32,
+    /// The windows from the thread.
+    next: Option<Receiver<(u64, Vec<u8>)>>,
 }
 
 impl State {
@@ -33,12 +43,37 @@ impl State {
         let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         self.window.get(from..from.checked_add(len)?)
     }
+
+    /// Whether the window ends amid so many bytes from an offset.
+    fn ends_in(&self, offset: u64, len: usize) -> bool {
+        let end = self.start + self.window.len() as u64;
+        (self.start..end).contains(&offset) && end < offset + len as u64
+    }
+
+    /// Takes the windows of the thread up to the one that holds a place.
+    fn take_window(&mut self, offset: u64) {
+        while let Some((start, window)) = self.next.as_ref().and_then(|next| next.recv().ok()) {
+            let end = start + window.len() as u64;
+            (self.start, self.window) = (start, window);
+            if offset < end {
+                return;
+            }
+        }
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.window.clear();
+        self.windows = 0;
+        self.next = None;
+    }
 }
 
-impl<'a> ReadAhead<'a> {
-    pub(crate) fn new(file: &'a dyn DriveFile) -> Self {
+impl<'scope, 'env> ReadAhead<'scope, 'env> {
+    pub(crate) fn new(file: &'env dyn DriveFile, scope: &'scope Scope<'scope, 'env>) -> Self {
         Self {
             file,
+            scope,
             state: Mutex::default(),
         }
     }
@@ -46,9 +81,47 @@ impl<'a> ReadAhead<'a> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Starts a thread that reads windows from an offset on, until there are no more or nobody
+    /// wants them; none when the system has no more threads.
+    fn start(&self, from: u64) -> Option<Receiver<(u64, Vec<u8>)>> {
+        let (file, (sender, receiver)) = (self.file, sync_channel(WINDOWS_AHEAD));
+        let read = move || {
+            let mut at = from;
+            // What fails here is read again by the walk, and told there.
+            while let Ok(window) = file.read_vec(at, WINDOW) {
+                let (start, len) = (at, window.len());
+                at += len as u64;
+                if len == 0 || sender.send((start, window)).is_err() {
+                    break;
+                }
+            }
+        };
+        let started = Builder::new()
+            .name("read-ahead".to_owned())
+            .spawn_scoped(self.scope, read);
+        started.ok().map(|_| receiver)
+    }
+
+    /// Gets the window that begins or lies at an offset.
+    fn window(&self, state: &mut State, offset: u64) -> Result<()> {
+        if state.next.is_some() {
+            state.take_window(offset);
+            if state.held(offset, 1).is_some() {
+                return Ok(());
+            }
+        }
+        state.window = self.file.read_vec(offset, WINDOW)?;
+        state.start = offset;
+        state.windows += 1;
+        if state.windows >= WINDOWS_BEFORE && state.next.is_none() {
+            state.next = self.start(offset + state.window.len() as u64);
+        }
+        Ok(())
+    }
 }
 
-impl DriveFile for ReadAhead<'_> {
+impl DriveFile for ReadAhead<'_, '_> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let mut state = self.state();
         let stride = offset.saturating_sub(state.last);
@@ -65,18 +138,29 @@ impl DriveFile for ReadAhead<'_> {
         }
         (state.last, state.stride) = (offset, stride);
         if !near {
+            state.forget();
             drop(state);
             return self.file.read_at(offset, buffer);
         }
-        state.window = self.file.read_vec(offset, WINDOW)?;
-        state.start = offset;
-        let count = buffer.len().min(state.window.len());
-        buffer[..count].copy_from_slice(&state.window[..count]);
+        if state.next.is_some() && state.ends_in(offset, buffer.len()) {
+            // The rest is in the next window, which the next step begins with.
+            drop(state);
+            return self.file.read_at(offset, buffer);
+        }
+        self.window(&mut state, offset)?;
+        let from = usize::try_from(offset - state.start).unwrap_or(usize::MAX);
+        let there = state.window.get(from..).unwrap_or_default();
+        if there.len() < buffer.len() && state.next.is_some() {
+            drop(state);
+            return self.file.read_at(offset, buffer);
+        }
+        let count = buffer.len().min(there.len());
+        buffer[..count].copy_from_slice(&there[..count]);
         Ok(count)
     }
 
     fn write_at(&self, offset: u64, slices: &[IoSlice<'_>]) -> Result<()> {
-        self.state().window.clear();
+        self.state().forget();
         self.file.write_at(offset, slices)
     }
 
@@ -97,29 +181,40 @@ impl DriveFile for ReadAhead<'_> {
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        self.state().window.clear();
+        self.state().forget();
         self.file.set_len(len)
     }
 
     fn punch(&self, offset: u64, len: u64) -> Result<u64> {
-        self.state().window.clear();
+        self.state().forget();
         self.file.punch(offset, len)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::thread::scope;
+
     use super::*;
     use crate::drive::memory::MemoryDrive;
     use crate::drive::{Drive, Open};
 
+    fn bytes() -> Vec<u8> {
+        (0..6_000_000u32)
+            .map(|i| i.wrapping_mul(2_654_435_761) as u8 ^ (i >> 9) as u8)
+            .collect()
+    }
+
+    fn file() -> Arc<dyn DriveFile> {
+        let file = MemoryDrive::default().open("x", Open::New).unwrap();
+        file.write_at(0, &[IoSlice::new(&bytes())]).unwrap();
+        file
+    }
+
     #[test]
     fn any_walk_reads_what_is_in_the_file() {
-        let file = MemoryDrive::default().open("x", Open::New).unwrap();
-        let bytes: Vec<u8> = (0..3_000_000u32)
-            .map(|i| i.wrapping_mul(2_654_435_761) as u8 ^ (i >> 9) as u8)
-            .collect();
-        file.write_at(0, &[IoSlice::new(&bytes)]).unwrap();
+        let (file, bytes) = (file(), bytes());
         for (step, len) in [
             (100, 50),
             (4200, 2048),
@@ -127,22 +222,53 @@ mod tests {
             (300_000, 4096),
             (999, 5000),
         ] {
-            let ahead = ReadAhead::new(file.as_ref());
-            for at in (0..3_010_000usize).step_by(step) {
-                let mut buffer = vec![0xee; len];
-                let count = ahead.read_at(at as u64, &mut buffer).unwrap();
-                let there = &bytes[at.min(bytes.len())..(at + len).min(bytes.len())];
-                assert_eq!(&buffer[..count], there, "{at} by {step}");
-            }
+            scope(|scope| {
+                let ahead = ReadAhead::new(file.as_ref(), scope);
+                for at in (0..6_010_000usize).step_by(step) {
+                    let mut buffer = vec![0xee; len];
+                    let count = ahead.read_at(at as u64, &mut buffer).unwrap();
+                    let there = &bytes[at.min(bytes.len())..(at + len).min(bytes.len())];
+                    assert_eq!(&buffer[..count], there, "{at} by {step}");
+                }
+            });
         }
         // Backwards, and after the file was cut.
-        let ahead = ReadAhead::new(file.as_ref());
-        let mut buffer = [0; 10];
-        for at in [500u64, 600, 550, 100] {
-            ahead.read_at(at, &mut buffer).unwrap();
-            assert_eq!(buffer, bytes[at as usize..at as usize + 10]);
-        }
-        ahead.set_len(105).unwrap();
-        assert_eq!(ahead.read_at(100, &mut buffer), Ok(5));
+        scope(|scope| {
+            let ahead = ReadAhead::new(file.as_ref(), scope);
+            let mut buffer = [0; 10];
+            for at in [500u64, 600, 550, 100] {
+                ahead.read_at(at, &mut buffer).unwrap();
+                assert_eq!(buffer, bytes[at as usize..at as usize + 10]);
+            }
+            ahead.set_len(105).unwrap();
+            assert_eq!(ahead.read_at(100, &mut buffer), Ok(5));
+        });
+    }
+
+    #[test]
+    fn a_walk_that_turns_or_ends_while_a_thread_reads_ahead_reads_what_is_in_the_file() {
+        let file = file();
+        let bytes = bytes();
+        scope(|scope| {
+            let ahead = ReadAhead::new(file.as_ref(), scope);
+            let read = |at: usize, len: usize| {
+                let mut buffer = vec![0xee; len];
+                let count = ahead.read_at(at as u64, &mut buffer).unwrap();
+                assert_eq!(buffer[..count], bytes[at..at + count], "{at}");
+                assert_eq!(count, len, "{at}");
+            };
+            let steps = |from: usize, to| (from..to).step_by(4200).for_each(|at| read(at, 2048));
+            steps(0, 3_000_000);
+            assert!(ahead.state().next.is_some(), "a thread reads ahead");
+            // A large read amid, a step back, a leap, and on from there.
+            read(3_001_000, 700_000);
+            steps(3_001_000, 5_500_000);
+            assert!(ahead.state().next.is_some());
+            read(5_400_000, 100);
+            steps(1_000, 4_000_000);
+            assert!(ahead.state().next.is_some());
+            read(5_900_000, 100);
+            assert!(ahead.state().next.is_none());
+        });
     }
 }

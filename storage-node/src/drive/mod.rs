@@ -157,6 +157,12 @@ pub trait DriveFile: Send + Sync {
         Ok(buffer)
     }
 
+    /// Reads as many bytes, when they are all in memory: without waiting. None when they are not;
+    /// then the device may have been asked for them.
+    fn read_held(&self, _offset: u64, _len: usize) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Says that a range is about to be read. A hint.
     fn will_need(&self, _offset: u64, _len: u64) {}
 

@@ -114,30 +114,56 @@ fn write_blocks(
 pub(super) fn read_vec(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut bytes: Vec<u8> = Vec::with_capacity(len);
     while bytes.len() < len {
-        let at = signed(offset + bytes.len() as u64)?;
-        let want = len - bytes.len();
-        let spare = bytes.spare_capacity_mut();
-        let count = want.min(spare.len());
-        #[expect(
-            unsafe_code,
-            reason = "the standard library reads only into zeroed memory"
-        )]
-        // SAFETY: the kernel writes at most `count` bytes to the spare capacity, which has room for
-        // them and is borrowed for the call; the descriptor is open as long as `file` is.
-        let result = unsafe { libc::pread(file.as_raw_fd(), spare.as_mut_ptr().cast(), count, at) };
-        match usize::try_from(result) {
+        match read_more(file, offset, &mut bytes, (len, 0)) {
             Ok(0) => break,
-            Ok(read) => {
-                // SAFETY: pread filled so many bytes of the spare capacity after the length.
-                #[expect(unsafe_code, reason = "the kernel filled them")]
-                unsafe {
-                    bytes.set_len(bytes.len() + read);
-                }
-            }
-            Err(_) => retry_interrupted()?,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(bytes)
+}
+
+/// Reads that many bytes if they are all in the page cache. If not, the device is asked for the
+/// first ones that are missing.
+pub(super) fn read_held(file: &File, offset: u64, len: usize) -> Option<Vec<u8>> {
+    let mut bytes: Vec<u8> = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let read = read_more(file, offset, &mut bytes, (len, libc::RWF_NOWAIT));
+        read.ok().filter(|read| *read > 0)?;
+    }
+    Some(bytes)
+}
+
+/// Reads once, to the end of `bytes`, which stand at an offset and are to become `len`.
+fn read_more(
+    file: &File,
+    offset: u64,
+    bytes: &mut Vec<u8>,
+    (len, flags): (usize, libc::c_int),
+) -> io::Result<usize> {
+    let at = signed(offset + bytes.len() as u64)?;
+    let want = len.saturating_sub(bytes.len());
+    bytes.reserve(want);
+    let spare = bytes.spare_capacity_mut();
+    let slice = libc::iovec {
+        iov_base: spare.as_mut_ptr().cast(),
+        iov_len: want.min(spare.len()),
+    };
+    #[expect(
+        unsafe_code,
+        reason = "the standard library reads only into zeroed memory, and waits"
+    )]
+    // SAFETY: the kernel writes at most `iov_len` bytes to the spare capacity, which has room for
+    // them and is borrowed for the call; the descriptor is open as long as `file` is.
+    let result = unsafe { libc::preadv2(file.as_raw_fd(), &raw const slice, 1, at, flags) };
+    let read = usize::try_from(result).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: preadv2 filled so many bytes of the spare capacity after the length.
+    #[expect(unsafe_code, reason = "the kernel filled them")]
+    unsafe {
+        bytes.set_len(bytes.len() + read);
+    }
+    Ok(read)
 }
 
 /// Asks that a range be read into the page cache, without waiting.

@@ -44,15 +44,8 @@ impl Files {
         open: impl FnOnce() -> Result<Arc<dyn DriveFile>>,
         is_current: impl FnOnce() -> bool,
     ) -> Result<Arc<dyn DriveFile>> {
-        {
-            let mut cached = lock(&self.open);
-            cached.uses += 1;
-            let uses = cached.uses;
-            let held = cached.files.get_mut(&log.key);
-            if let Some(held) = held.filter(|held| held.incarnation == log.incarnation) {
-                held.used = uses;
-                return Ok(Arc::clone(&held.file));
-            }
+        if let Some(held) = self.held(log) {
+            return Ok(held);
         }
         let file = open()?;
         let mut cached = lock(&self.open);
@@ -60,6 +53,19 @@ impl Files {
             cached.put(log, &file, self.most);
         }
         Ok(file)
+    }
+
+    /// The file of a log, if it is open.
+    pub(super) fn held(&self, log: LogId) -> Option<Arc<dyn DriveFile>> {
+        let mut cached = lock(&self.open);
+        cached.uses += 1;
+        let uses = cached.uses;
+        let held = cached.files.get_mut(&log.key)?;
+        if held.incarnation != log.incarnation {
+            return None;
+        }
+        held.used = uses;
+        Some(Arc::clone(&held.file))
     }
 
     /// Keeps the file of a shard's log, instead of that of an earlier one.

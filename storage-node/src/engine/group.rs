@@ -95,8 +95,8 @@ impl Group {
         match log.need(order.shard, &mut order.work) {
             Err(error) => order.answer(Err(error)),
             Ok(Need::Nothing(done)) => order.answer(Ok(done)),
-            Ok(Need::Record(body, epoch)) => {
-                let staged = log.stage(order.shard, body, epoch);
+            Ok(Need::Record(body, epoch, fresh)) => {
+                let staged = log.stage(order.shard, (body, epoch, fresh));
                 log.records.push(self.written.len());
                 self.written.push(Written {
                     log: open,

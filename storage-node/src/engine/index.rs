@@ -87,6 +87,12 @@ pub trait Index: Send + Sync {
     /// # Errors
     /// When the store fails.
     fn flush(&self) -> Result<(), IndexError>;
+
+    /// The same rows, by a reader that fails where it would have to wait for the device; none when
+    /// there is no such reader.
+    fn held(&self) -> Option<Box<dyn Index + '_>> {
+        None
+    }
 }
 
 /// An index in memory; after [`MemoryIndex::crash`] it is as after some earlier write.
@@ -161,7 +167,33 @@ fn range<'a>(
     rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)))
 }
 
+impl<T: Index> Index for &T {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        (**self).get(key)
+    }
+
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, IndexError> {
+        (**self).last(from, to)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        (**self).scan(from, to, limit)
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), IndexError> {
+        (**self).write(batch)
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        (**self).flush()
+    }
+}
+
 impl Index for MemoryIndex {
+    fn held(&self) -> Option<Box<dyn Index + '_>> {
+        Some(Box::new(self))
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         Ok(self.memory().now.get(key).cloned())
     }

@@ -189,12 +189,21 @@ pub(crate) fn read_record(
     offset: u64,
     incarnation: u64,
 ) -> Result<Result<(Record, usize), RecordError>, DriveError> {
-    let mut bytes = read_up_to(file, offset, HEADER_GUESS)?;
+    record_by(|len| read_up_to(file, offset, len), offset, incarnation)
+}
+
+/// As [`read_record`], by whatever reads so many bytes from the offset on.
+pub(crate) fn record_by<E>(
+    read: impl Fn(usize) -> Result<Vec<u8>, E>,
+    offset: u64,
+    incarnation: u64,
+) -> Result<Result<(Record, usize), RecordError>, E> {
+    let mut bytes = read(HEADER_GUESS)?;
     let Some(len) = header_len(&bytes) else {
         return Ok(Err(RecordError::Invalid));
     };
     if len > bytes.len() {
-        bytes = read_up_to(file, offset, len)?;
+        bytes = read(len)?;
     }
     Ok(Record::decode(&bytes, incarnation, offset))
 }

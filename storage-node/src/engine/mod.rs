@@ -25,7 +25,7 @@ mod scrub;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -148,6 +148,8 @@ pub struct Engine {
     committer: Arc<Committer>,
     appends: Budget,
     reads: Arc<Semaphore>,
+    /// Whether somebody reads where nobody may wait.
+    trying: AtomicBool,
     shards: Mutex<BTreeMap<ShardKey, Arc<Shard>>>,
     /// Shards whose logs are being compacted.
     compacting: Mutex<BTreeSet<ShardKey>>,

@@ -1,7 +1,7 @@
 //! Opening an engine: index, logs, recovery.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use enfilade_placement::DriveId;
@@ -139,6 +139,7 @@ impl Engine {
             committer,
             appends: Budget::new(settings.drive_queue.get()),
             reads: Arc::new(Semaphore::new(settings.drive_reads as usize)),
+            trying: AtomicBool::new(false),
             files: Files::new(settings.open_logs),
             shards: Mutex::new(shards),
             compacting: Mutex::default(),

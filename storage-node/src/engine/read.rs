@@ -1,21 +1,22 @@
 //! Reading fragments, each block compared with its checksum before it leaves (P5).
 
 mod fetch;
+mod plan;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use enfilade_placement::BlobId;
 
-use self::fetch::{Planned, fetch};
+use self::fetch::Fetch;
+use self::plan::Reader;
 use super::commit::Work;
-use super::log::read_record;
-use super::record::{Body, Record, Run};
-use super::rows::{LogId, RunRow, ShardKey};
+use super::rows::{LogId, Rows, ShardKey};
 use super::{Engine, EngineError};
 use crate::api::read::{FragmentFault, FragmentRange};
 use crate::drive::{DriveError, DriveFile};
-use crate::erasure::checksum::{CHECKSUM_BLOCK_BYTES, FragmentSeed};
+use crate::erasure::checksum::CHECKSUM_BLOCK_BYTES;
 use crate::sync;
 
 /// The blocks of a fragment that hold a range, verified, with what it takes to verify them again.
@@ -47,6 +48,8 @@ enum Fault {
         stripe: u32,
         payload: u64,
     },
+    /// Not known without waiting for the device.
+    Waits,
 }
 
 /// The log that was read, if there is one, and what came of each range.
@@ -62,16 +65,6 @@ impl From<DriveError> for Fault {
     fn from(error: DriveError) -> Self {
         Self::Plain(FragmentFault::Drive(error.to_string()))
     }
-}
-
-/// Stripes after the one that is asked for that the index is asked about as well.
-const LOOK_AHEAD: u32 = 1023;
-
-/// The record that was read last: consecutive stripes mostly share one.
-struct Seen {
-    first: u32,
-    run: RunRow,
-    record: Option<Record>,
 }
 
 impl Engine {
@@ -116,18 +109,62 @@ impl Engine {
         blob: BlobId,
         ranges: &Arc<[FragmentRange]>,
     ) -> Result<Read, FragmentFault> {
+        let planned = match self.attempt_held(key, blob, ranges) {
+            Attempt::Read(read) => return Ok(read),
+            Attempt::Planned(log, file, fetch) => Some((log, file, fetch)),
+            Attempt::Waits => None,
+        };
         let permit = Arc::clone(&self.reads).acquire_owned().await;
         let (engine, ranges) = (Arc::clone(self), Arc::clone(ranges));
         let read = sync::blocking(move || {
             let _permit = permit;
             let clock = &engine.host.env.clock;
             let began = clock.now();
-            let answers = engine.read_now(key, blob, &ranges);
+            let answers = match planned {
+                Some((log, file, fetch)) => (Some(log), fetch.read(file.as_ref())),
+                None => engine.read_now(key, blob, &ranges),
+            };
             engine.pulse.note(clock.now().saturating_sub(began));
             answers
         });
         let stopped = || FragmentFault::Drive("the reader stopped".to_owned());
         read.await.ok_or_else(stopped)
+    }
+
+    /// Reads from memory, where nobody may wait, or finds out what is to be read. One at a time: if
+    /// a drive hangs and the system makes us wait all the same, it is not for all callers.
+    fn attempt_held(&self, key: ShardKey, blob: BlobId, ranges: &[FragmentRange]) -> Attempt {
+        let Some(index) = self.index.held() else {
+            return Attempt::Waits;
+        };
+        if self.trying.swap(true, Ordering::Acquire) {
+            return Attempt::Waits;
+        }
+        let attempt = self.try_held(key, blob, (ranges, Rows(index.as_ref())));
+        self.trying.store(false, Ordering::Release);
+        attempt
+    }
+
+    fn try_held(
+        &self,
+        key: ShardKey,
+        blob: BlobId,
+        (ranges, rows): (&[FragmentRange], Rows<'_>),
+    ) -> Attempt {
+        let log = self.log_id(key);
+        let Some((log, file)) = log.and_then(|log| Some((log, self.files.held(log)?))) else {
+            return Attempt::Waits;
+        };
+        let fetch = Reader::new(self, file.as_ref(), log, blob)
+            .held(rows)
+            .plan_all(ranges);
+        if fetch.would_wait() {
+            return Attempt::Waits;
+        }
+        match fetch.read_held(file.as_ref()) {
+            Ok(answers) => Attempt::Read((Some(log), answers)),
+            Err(fetch) => Attempt::Planned(log, file, fetch),
+        }
     }
 
     fn told_readers(
@@ -140,6 +177,7 @@ impl Engine {
             (Fault::Rot { .. }, Ok(0)) => FragmentFault::Missing,
             (Fault::Rot { .. }, Ok(_)) => FragmentFault::Corrupt,
             (Fault::Rot { .. }, Err(error)) => FragmentFault::Drive(error.to_string()),
+            (Fault::Waits, _) => FragmentFault::Drive("not read".to_owned()),
         };
         let metrics = &self.host.metrics;
         for blocks in answers.iter().filter_map(|answer| answer.as_ref().ok()) {
@@ -197,155 +235,24 @@ impl Engine {
                 return (Some(log), ranges.iter().map(failed).collect());
             }
         };
-        let mut reader = Reader {
-            engine: self,
-            file: file.as_ref(),
-            log,
-            blob,
-            seen: None,
-            known: None,
-            last: ranges.iter().map(|range| range.stripe).max().unwrap_or(0),
-        };
-        let planned = ranges.iter().map(|range| reader.plan(range)).collect();
-        (Some(log), fetch(file.as_ref(), planned))
+        let fetch = Reader::new(self, file.as_ref(), log, blob).plan_all(ranges);
+        (Some(log), fetch.read(file.as_ref()))
     }
+}
+
+/// What can be done about a read without waiting for the device.
+enum Attempt {
+    /// All of it.
+    Read(Read),
+    /// It is known where the bytes are.
+    Planned(LogId, Arc<dyn DriveFile>, Fetch),
+    /// Nothing.
+    Waits,
 }
 
 fn rot(answer: &Result<Blocks, Fault>) -> Option<(u32, u64)> {
     match answer {
         Err(Fault::Rot { stripe, payload }) => Some((*stripe, *payload)),
         _ => None,
-    }
-}
-
-struct Reader<'a> {
-    engine: &'a Engine,
-    file: &'a dyn DriveFile,
-    log: LogId,
-    blob: BlobId,
-    seen: Option<Seen>,
-    known: Option<Known>,
-    /// The last stripe that is asked for.
-    last: u32,
-}
-
-/// What the index says of some stripes.
-struct Known {
-    stripes: Run,
-    bad: Vec<u32>,
-    runs: Vec<(u32, RunRow)>,
-}
-
-impl Reader<'_> {
-    fn plan(&mut self, range: &FragmentRange) -> Result<Planned, Fault> {
-        let stripe = range.stripe;
-        self.find(stripe)?;
-        let Some(seen) = &self.seen else {
-            return Err(FragmentFault::Missing.into());
-        };
-        let index = stripe - seen.first;
-        let (payload, len) = seen.run.fragment(index).ok_or(FragmentFault::Missing)?;
-        let end = range
-            .offset
-            .checked_add(range.len)
-            .filter(|end| *end <= len);
-        let end = end.ok_or(FragmentFault::Missing)?;
-        let rot = || Fault::Rot { stripe, payload };
-        // A header that does not prove itself says nothing about its fragments.
-        let Some(record) = &seen.record else {
-            return Err(rot());
-        };
-        let Body::Append {
-            blob,
-            first_stripe,
-            fragments,
-            ..
-        } = &record.body
-        else {
-            return Err(rot());
-        };
-        let place = seen.run.skip as usize + index as usize;
-        let fragment = fragments.get(place).filter(|fragment| fragment.len == len);
-        let named = u64::from(*first_stripe) + place as u64 == u64::from(stripe);
-        let Some(fragment) = fragment.filter(|_| *blob == self.blob && named) else {
-            return Err(rot());
-        };
-
-        let block = u32::try_from(CHECKSUM_BLOCK_BYTES).expect("4096");
-        let (first, last) = (range.offset / block, end.div_ceil(block));
-        let from = u64::from(first) * u64::from(block);
-        let to = (u64::from(last) * u64::from(block)).min(u64::from(len));
-        let count = usize::try_from(to.saturating_sub(from)).expect("a fragment fits in memory");
-        let sums = fragment
-            .checksums
-            .get(first as usize..last.max(first) as usize);
-        let Some(sums) = sums else { return Err(rot()) };
-        let seed = FragmentSeed {
-            volume: self.log.key.volume.get(),
-            blob: self.blob.get(),
-            stripe,
-            index: self.log.key.member,
-        };
-        Ok(Planned {
-            at: payload + from,
-            count,
-            payload,
-            first,
-            seed,
-            checksums: sums.to_vec(),
-        })
-    }
-
-    /// Asks the index about a stripe, and those after it that are asked for too.
-    fn look(&self, stripe: u32) -> Result<Known, super::IndexError> {
-        let rows = self.engine.rows();
-        let last = self.last.min(stripe.saturating_add(LOOK_AHEAD)).max(stripe);
-        let stripes = (stripe, last);
-        Ok(Known {
-            stripes,
-            bad: rows.bad(self.log, self.blob, stripes)?,
-            runs: rows.runs(self.log, self.blob, stripes)?,
-        })
-    }
-
-    /// Finds the run that holds a stripe, and its header.
-    fn find(&mut self, stripe: u32) -> Result<(), Fault> {
-        let within = |known: &Known| (known.stripes.0..=known.stripes.1).contains(&stripe);
-        let known = match self.known.take().filter(within) {
-            Some(known) => known,
-            None => self.look(stripe).map_err(|error| {
-                let error = self.engine.fail_with(error.to_string());
-                Fault::Plain(FragmentFault::Drive(error.to_string()))
-            })?,
-        };
-        let known = self.known.insert(known);
-        if known.bad.contains(&stripe) {
-            return Err(FragmentFault::Corrupt.into());
-        }
-        let holds = |first: u32, run: &RunRow| {
-            let index = stripe.checked_sub(first);
-            index.is_some_and(|index| index < run.count())
-        };
-        if (self.seen.as_ref()).is_some_and(|seen| holds(seen.first, &seen.run)) {
-            return Ok(());
-        }
-        self.seen = None;
-        let run = known.runs.iter().find(|(first, run)| holds(*first, run));
-        let Some((first, run)) = run.cloned() else {
-            return Ok(());
-        };
-        let record = self.header(run.record)?;
-        self.seen = Some(Seen { first, run, record });
-        Ok(())
-    }
-
-    /// The header at an offset, when it proves itself. It is read each time, mostly from the page
-    /// cache: whoever held it in memory would not see it rot, and act on it as nobody else does.
-    fn header(&self, offset: u64) -> Result<Option<Record>, DriveError> {
-        let read = read_record(self.file, offset, self.log.incarnation)?;
-        let here = |record: &Record| {
-            record.volume == self.log.key.volume && record.member == self.log.key.member
-        };
-        Ok(read.ok().map(|(record, _)| record).filter(here))
     }
 }

@@ -65,7 +65,10 @@ pub(crate) fn recover(
     now_ms: u64,
 ) -> Result<(Log, Report), RecoverError> {
     let overlay = Overlay::new(rows.0);
-    let recovered = recover_into(&overlay, &ReadAhead::new(file), id, now_ms)?;
+    let recovered = std::thread::scope(|scope| {
+        let ahead = ReadAhead::new(file, scope);
+        recover_into(&overlay, &ahead, id, now_ms)
+    })?;
     overlay.commit()?;
     Ok(recovered)
 }

@@ -171,6 +171,11 @@ impl RunRow {
         self.lens.iter().map(|(count, _)| count).sum()
     }
 
+    /// Whether it ends after a stripe, or with it, when it begins at another one.
+    fn reaches(&self, start: u32, stripe: u32) -> bool {
+        u64::from(start) + u64::from(self.count()) > u64::from(stripe)
+    }
+
     /// Bytes of all of them.
     pub(crate) fn bytes(&self) -> u64 {
         self.lens
@@ -303,8 +308,19 @@ impl Rows<'_> {
         (first, last): Run,
     ) -> Result<Vec<(u32, RunRow)>, IndexError> {
         let lowest = log.stripe_row(b'r', blob, 0);
+        let highest = log.stripe_row(b'r', blob, last);
+        // Runs are disjoint: where the last one that begins in time begins no later than the first
+        // stripe, no other one holds any of them. Mostly there is none at all that holds any.
+        let Some((row, value)) = self.0.last(&lowest, &highest)? else {
+            return Ok(Vec::new());
+        };
+        let (start, run): (u32, RunRow) = (stripe_of(&row)?, Self::decode(&value)?);
+        if start <= first || !run.reaches(start, first) {
+            let holds = run.reaches(start, first);
+            return Ok(holds.then_some((start, run)).into_iter().collect());
+        }
         let from = log.stripe_row(b'r', blob, first);
-        let to = [log.stripe_row(b'r', blob, last).as_slice(), &[0]].concat();
+        let to = [highest.as_slice(), &[0]].concat();
         let mut rows: Vec<Row> = Vec::new();
         if let Some(row) = self.0.last(&lowest, &from)?.filter(|row| row.0 < from) {
             rows.push(row);
@@ -314,7 +330,7 @@ impl Rows<'_> {
         for (row, value) in rows {
             let start = stripe_of(&row)?;
             let run: RunRow = Self::decode(&value)?;
-            if u64::from(start) + u64::from(run.count()) > u64::from(first) {
+            if run.reaches(start, first) {
                 runs.push((start, run));
             }
         }

@@ -89,6 +89,10 @@ impl DriveFile for OpenFile {
         Ok(sys::read_vec(&self.file, offset, len)?)
     }
 
+    fn read_held(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
+        sys::read_held(&self.file, offset, len)
+    }
+
     fn will_need(&self, offset: u64, len: u64) {
         sys::will_need(&self.file, offset, len);
     }

@@ -9,7 +9,7 @@ use super::Written;
 use crate::api::append::FragmentHeader;
 use crate::drive::{DriveError, DriveFile};
 use crate::engine::commit::{Done, Work};
-use crate::engine::index::Index;
+use crate::engine::index::Overlay;
 use crate::engine::log::{Log, read_record};
 use crate::engine::record::{BLOCK, Body, Record, Run};
 use crate::engine::rows::{Freed, LogId, Placed, Rows, ShardKey};
@@ -40,12 +40,24 @@ pub(super) struct Staged {
     pub(super) record: Record,
     pub(super) offset: u64,
     pub(super) header: Vec<u8>,
+    /// Whether the index has none of its stripes, apart from what the group changes.
+    fresh: bool,
+}
+
+/// What there is already of the fragments of an append.
+#[derive(PartialEq)]
+enum Held {
+    Nothing,
+    /// Some, or rotten ones.
+    Parts,
+    /// All of them, whole: it is a repeat.
+    Whole,
 }
 
 /// What an order needs.
 pub(super) enum Need {
-    /// A record.
-    Record(Body, Epoch),
+    /// A record; whether the index has none of its stripes.
+    Record(Body, Epoch, bool),
     /// Nothing: it is done.
     Nothing(Done),
 }
@@ -68,7 +80,8 @@ impl OpenLog {
                 if *epoch < log.epoch {
                     return Err(EngineError::Stale(log.epoch));
                 }
-                if self.holds(key, (*blob, *first_stripe), fragments)? {
+                let held = self.held(key, (*blob, *first_stripe), fragments)?;
+                if held == Held::Whole {
                     return Ok(Need::Nothing(self.done()));
                 }
                 let body = Body::Append {
@@ -78,7 +91,7 @@ impl OpenLog {
                     owner: owner.take(),
                     marks: std::mem::take(marks),
                 };
-                Ok(Need::Record(body, *epoch))
+                Ok(Need::Record(body, *epoch, held == Held::Nothing))
             }
             Work::Delete { blob, runs } => {
                 let there = self.engine.told(rows.blob(id, *blob))?.is_some();
@@ -89,6 +102,7 @@ impl OpenLog {
                             runs: runs.clone(),
                         },
                         log.epoch,
+                        false,
                     )),
                     false => Ok(Need::Nothing(self.done())),
                 }
@@ -106,18 +120,20 @@ impl OpenLog {
                     return Ok(Need::Nothing(self.done()));
                 }
                 let runs: Vec<Run> = found.iter().map(|(stripe, _)| (*stripe, *stripe)).collect();
-                Ok(Need::Record(Body::Bad { blob: *blob, runs }, log.epoch))
+                let body = Body::Bad { blob: *blob, runs };
+                Ok(Need::Record(body, log.epoch, false))
             }
             // As it is durable: a fence of this very group may still be lost.
             Work::Fence(epoch) if *epoch <= self.shard.log().row.fence => {
                 Ok(Need::Nothing(self.done()))
             }
-            Work::Fence(epoch) => Ok(Need::Record(Body::Fence, (*epoch).max(log.epoch))),
+            Work::Fence(epoch) => Ok(Need::Record(Body::Fence, (*epoch).max(log.epoch), false)),
             Work::Commit { marks } => Ok(Need::Record(
                 Body::Commit {
                     marks: marks.clone(),
                 },
                 log.epoch,
+                false,
             )),
             Work::Drop | Work::Alone(_) | Work::Barrier => Ok(Need::Nothing(self.done())),
         }
@@ -157,14 +173,13 @@ impl OpenLog {
         }
     }
 
-    /// Whether the same fragments are here and whole already: a repeat. Other bytes under the same
-    /// name are refused.
-    fn holds(
+    /// What is here of fragments already. Other bytes under the same name are refused.
+    fn held(
         &self,
         key: ShardKey,
         (blob, first_stripe): (BlobId, u32),
         fragments: &[FragmentHeader],
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Held, EngineError> {
         let (rows, id) = (self.engine.rows(), self.id(key));
         let count = u32::try_from(fragments.len()).unwrap_or(u32::MAX);
         let last = first_stripe.saturating_add(count.saturating_sub(1));
@@ -172,7 +187,7 @@ impl OpenLog {
             .engine
             .told(rows.runs(id, blob, (first_stripe, last)))?;
         if runs.is_empty() {
-            return Ok(false);
+            return Ok(Held::Nothing);
         }
         let bad = self.engine.told(rows.bad(id, blob, (first_stripe, last)))?;
         let mut same = 0;
@@ -203,11 +218,18 @@ impl OpenLog {
                 same += 1;
             }
         }
-        Ok(same == fragments.len())
+        Ok(match same == fragments.len() {
+            true => Held::Whole,
+            false => Held::Parts,
+        })
     }
 
     /// Gives a record its place in the log.
-    pub(super) fn stage(&mut self, key: ShardKey, body: Body, epoch: Epoch) -> Staged {
+    pub(super) fn stage(
+        &mut self,
+        key: ShardKey,
+        (body, epoch, fresh): (Body, Epoch, bool),
+    ) -> Staged {
         let record = Record {
             sequence: self.log.sequence,
             synced: self.start,
@@ -230,6 +252,7 @@ impl OpenLog {
             record,
             offset,
             header,
+            fresh,
         }
     }
 
@@ -276,7 +299,12 @@ impl OpenLog {
     }
 
     /// Takes a durable record into the index.
-    pub(super) fn apply(&mut self, staged: &Staged, index: &dyn Index) -> Result<(), EngineError> {
+    pub(super) fn apply(
+        &mut self,
+        staged: &Staged,
+        index: &Overlay<'_>,
+    ) -> Result<(), EngineError> {
+        index.set_fresh(staged.fresh);
         let placed = Placed {
             record: &staged.record,
             offset: staged.offset,

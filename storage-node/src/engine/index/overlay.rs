@@ -15,6 +15,8 @@ pub(crate) struct Overlay<'a> {
     changes: Mutex<Changes>,
     /// Whether the base has no rows of those that are asked for, so that it need not be asked.
     alone: AtomicBool,
+    /// Whether the base has nothing for whoever asks for the last row of some.
+    fresh: AtomicBool,
 }
 
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -25,6 +27,7 @@ impl<'a> Overlay<'a> {
             base,
             changes: Mutex::default(),
             alone: AtomicBool::new(false),
+            fresh: AtomicBool::new(false),
         }
     }
 
@@ -36,6 +39,12 @@ impl<'a> Overlay<'a> {
 
     pub(crate) fn is_alone(&self) -> bool {
         self.alone.load(Ordering::Relaxed)
+    }
+
+    /// Takes the caller's word that the base has none of the runs that the next records change: to
+    /// ask it takes longer than all the rest.
+    pub(crate) fn set_fresh(&self, fresh: bool) {
+        self.fresh.store(fresh, Ordering::Relaxed);
     }
 
     /// How many rows differ.
@@ -93,7 +102,7 @@ impl Index for Overlay<'_> {
         let ours = within(&changes, from, Bound::Included(to))
             .rev()
             .find_map(|(key, value)| Some((key.clone(), value.clone()?)));
-        if self.is_alone() {
+        if self.is_alone() || self.fresh.load(Ordering::Relaxed) {
             return Ok(ours);
         }
         let deleted = |row: &Row| changes.get(&row.0).is_some_and(Option::is_none);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rocksdb::{
     BlockBasedOptions, Cache, DB, Direction, ErrorKind, IteratorMode, LogLevel, Options,
-    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    ReadOptions, ReadTier, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::{Batch, Change, Index, IndexError, Row};
@@ -103,22 +103,35 @@ fn failed(error: rocksdb::Error) -> IndexError {
     IndexError(error.to_string())
 }
 
-fn bounded(from: &[u8], to: &[u8]) -> ReadOptions {
-    let mut options = ReadOptions::default();
-    options.set_iterate_lower_bound(from);
-    options.set_iterate_upper_bound(to);
-    options
+/// Reads rows: all of them, or only those in memory.
+struct Reading<'a> {
+    index: &'a RocksIndex,
+    tier: ReadTier,
 }
 
-impl Index for RocksIndex {
+impl Reading<'_> {
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_read_tier(self.tier);
+        options
+    }
+}
+
+impl RocksIndex {
+    const fn reading(&self, tier: ReadTier) -> Reading<'_> {
+        Reading { index: self, tier }
+    }
+}
+
+impl Index for Reading<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.db.get(key).map_err(failed)
+        self.index.db.get_opt(key, &self.options()).map_err(failed)
     }
 
     fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, IndexError> {
-        let mut options = ReadOptions::default();
+        let mut options = self.options();
         options.set_iterate_lower_bound(from);
-        let mut iterator = self.db.raw_iterator_opt(options);
+        let mut iterator = self.index.db.raw_iterator_opt(options);
         iterator.seek_for_prev(to);
         let row = iterator
             .item()
@@ -131,13 +144,38 @@ impl Index for RocksIndex {
         if from >= to {
             return Ok(Vec::new());
         }
+        let mut options = self.options();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(to);
         let mode = IteratorMode::From(from, Direction::Forward);
-        let rows = self.db.iterator_opt(mode, bounded(from, to)).take(limit);
+        let rows = self.index.db.iterator_opt(mode, options).take(limit);
         rows.map(|row| {
             row.map(|(key, value)| (key.into(), value.into()))
                 .map_err(failed)
         })
         .collect()
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), IndexError> {
+        self.index.write(batch)
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        self.index.flush()
+    }
+}
+
+impl Index for RocksIndex {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.reading(ReadTier::All).get(key)
+    }
+
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, IndexError> {
+        self.reading(ReadTier::All).last(from, to)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        self.reading(ReadTier::All).scan(from, to, limit)
     }
 
     fn write(&self, batch: Batch) -> Result<(), IndexError> {
@@ -154,5 +192,9 @@ impl Index for RocksIndex {
 
     fn flush(&self) -> Result<(), IndexError> {
         self.db.flush().map_err(failed)
+    }
+
+    fn held(&self) -> Option<Box<dyn Index + '_>> {
+        Some(Box::new(self.reading(ReadTier::BlockCache)))
     }
 }

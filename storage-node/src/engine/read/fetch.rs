@@ -3,11 +3,14 @@
 use bytes::Bytes;
 
 use super::{Blocks, Fault};
-use crate::drive::DriveFile;
+use crate::drive::{DriveError, DriveFile};
 use crate::erasure::checksum::{FragmentSeed, verify_blocks};
 
 /// The most bytes that are read at once.
 const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The most bytes that are copied and verified where nobody may wait.
+const HELD_BYTES_MAX: usize = 256 * 1024;
 
 /// Blocks that are to be read and verified.
 pub(super) struct Planned {
@@ -43,40 +46,78 @@ impl Planned {
     }
 }
 
-/// Reads and verifies what was planned; what lies end to end is read at once.
-pub(super) fn fetch(
-    file: &dyn DriveFile,
-    planned: Vec<Result<Planned, Fault>>,
-) -> Vec<Result<Blocks, Fault>> {
-    let mut answers = Vec::with_capacity(planned.len());
-    let mut planned = planned.into_iter().peekable();
-    while let Some(next) = planned.next() {
-        let begin = match next {
-            Ok(begin) => begin,
-            Err(fault) => {
-                answers.push(Err(fault));
-                continue;
-            }
-        };
-        let (at, mut len) = (begin.at, begin.count);
-        let mut together = vec![begin];
-        while let Some(Ok(next)) = planned.next_if(|next| {
-            next.as_ref()
-                .is_ok_and(|next| next.at == at + len as u64 && len + next.count <= READ_BYTES_MAX)
-        }) {
-            len += next.count;
-            together.push(next);
-        }
-        match file.read_vec(at, len) {
-            Ok(bytes) => {
-                let mut bytes = Bytes::from(bytes);
-                for planned in together {
-                    let part = bytes.split_to(planned.count.min(bytes.len()));
-                    answers.push(planned.verify(part));
+/// What is to be read of a log for some ranges.
+pub(super) struct Fetch {
+    /// One a range, with the span that it is part of.
+    planned: Vec<Result<(usize, Planned), Fault>>,
+    /// What lies end to end is read at once: offsets and lengths.
+    spans: Vec<(u64, usize)>,
+}
+
+impl Fetch {
+    pub(super) fn new(planned: impl Iterator<Item = Result<Planned, Fault>>) -> Self {
+        let mut spans: Vec<(u64, usize)> = Vec::new();
+        let mut enter = |planned: Planned| {
+            match spans.last_mut() {
+                Some((at, len))
+                    if *at + *len as u64 == planned.at
+                        && *len + planned.count <= READ_BYTES_MAX =>
+                {
+                    *len += planned.count;
                 }
+                _ => spans.push((planned.at, planned.count)),
             }
-            Err(error) => answers.extend(together.iter().map(|_| Err(error.clone().into()))),
+            (spans.len() - 1, planned)
+        };
+        let planned = planned.map(|planned| planned.map(&mut enter)).collect();
+        Self { planned, spans }
+    }
+
+    /// Whether a plan was given up because it would have waited.
+    pub(super) fn would_wait(&self) -> bool {
+        self.planned
+            .iter()
+            .any(|planned| matches!(planned, Err(Fault::Waits)))
+    }
+
+    /// Reads and verifies.
+    pub(super) fn read(self, file: &dyn DriveFile) -> Vec<Result<Blocks, Fault>> {
+        let read = |(at, len): &(u64, usize)| file.read_vec(*at, *len).map(Bytes::from);
+        let bytes = self.spans.iter().map(read).collect();
+        self.answer(bytes)
+    }
+
+    /// As [`Fetch::read`], when all of it is in memory and not much.
+    pub(super) fn read_held(
+        self,
+        file: &dyn DriveFile,
+    ) -> Result<Vec<Result<Blocks, Fault>>, Self> {
+        let bytes: usize = self.spans.iter().map(|(_, len)| len).sum();
+        if bytes > HELD_BYTES_MAX {
+            return Err(self);
+        }
+        let read = |(at, len): &(u64, usize)| file.read_held(*at, *len);
+        let held: Option<Vec<_>> = self.spans.iter().map(read).collect();
+        match held {
+            Some(held) => {
+                let bytes = held.into_iter().map(|bytes| Ok(Bytes::from(bytes)));
+                Ok(self.answer(bytes.collect()))
+            }
+            None => Err(self),
         }
     }
-    answers
+
+    fn answer(self, mut bytes: Vec<Result<Bytes, DriveError>>) -> Vec<Result<Blocks, Fault>> {
+        let mut answer = |(span, planned): (usize, Planned)| match &mut bytes[span] {
+            Ok(bytes) => {
+                let part = bytes.split_to(planned.count.min(bytes.len()));
+                planned.verify(part)
+            }
+            Err(error) => Err(error.clone().into()),
+        };
+        let planned = self.planned.into_iter();
+        planned
+            .map(|planned| planned.and_then(&mut answer))
+            .collect()
+    }
 }

@@ -51,6 +51,10 @@ impl<'a> Edit<'a> {
         };
         let last = gone.iter().map(|(_, last)| *last).max().unwrap_or(first);
         let old = self.rows.runs(self.log, blob, (first, last))?;
+        if old.is_empty() {
+            // Only what is here can be corrupt.
+            return Ok(());
+        }
         let mut left = old.clone();
         for run in gone {
             let (kept, freed): (Vec<_>, Vec<_>) = left
