@@ -128,13 +128,10 @@ impl OpenLog {
                 Ok(Need::Nothing(self.done()))
             }
             Work::Fence(epoch) => Ok(Need::Record(Body::Fence, (*epoch).max(log.epoch), false)),
-            Work::Commit { marks } => Ok(Need::Record(
-                Body::Commit {
-                    marks: marks.clone(),
-                },
-                log.epoch,
-                false,
-            )),
+            Work::Commit { marks } => {
+                let marks = marks.clone();
+                Ok(Need::Record(Body::Commit { marks }, log.epoch, false))
+            }
             Work::Drop | Work::Alone(_) | Work::Barrier => Ok(Need::Nothing(self.done())),
         }
     }
@@ -266,6 +263,7 @@ impl OpenLog {
             record,
             offset,
             header,
+            ..
         } = &mut last.staged;
         record.pad(header, self.log.row.incarnation, *offset);
         let padding = record.padding as usize;
