@@ -228,10 +228,41 @@ pub(crate) enum VolumeCommand {
 pub(crate) enum BenchCommand {
     /// The erasure codec, with every kernel that this CPU runs.
     Codec(BenchCodecArgs),
+    /// The metadata service: puts, gets and listings of records.
+    Meta(BenchMetaArgs),
     /// Digests: MD5 of 1 to 32 bodies with every kernel that this CPU runs, CRCs, SHA.
     Digest(BenchDigestArgs),
     /// The engine of a drive: appends, reads, and building its index anew.
     Drive(BenchDriveArgs),
+}
+
+/// Flags of `bench meta`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchMetaArgs {
+    /// Replicas of the groups, all in this process.
+    #[arg(long, value_name = "N", num_args = 1.., default_values_t = [1, 3])]
+    pub(crate) replicas: Vec<u32>,
+    /// Clients at a time.
+    #[arg(long, value_name = "N", num_args = 1.., default_values_t = [1, 64, 512])]
+    pub(crate) clients: Vec<usize>,
+    /// Seconds of each measurement.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) seconds: u64,
+    /// Lists large buckets instead.
+    #[arg(long)]
+    pub(crate) lists: bool,
+    /// Has so many groups do nothing instead, with the most of the replicas.
+    #[arg(long, value_name = "GROUPS", conflicts_with = "lists")]
+    pub(crate) idle: Option<u32>,
+    /// Keys of the largest bucket that is listed; a tenth are deleted in others.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    pub(crate) keys: u64,
+    /// An empty folder, on the device that is to be measured; removed afterwards.
+    #[arg(long, value_name = "DIR", default_value = "enfilade-bench-meta")]
+    pub(crate) folder: PathBuf,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `bench digest`.
@@ -306,6 +337,18 @@ pub(crate) struct BenchCodecArgs {
 pub(crate) enum BucketCommand {
     /// Changes the settings of a bucket; what is in it stays as it is.
     Set(BucketSetArgs),
+    /// Tells what a bucket holds: counts and bytes, exact.
+    Du(BucketDuArgs),
+}
+
+/// Flags of `bucket du`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BucketDuArgs {
+    /// The bucket.
+    pub(crate) name: String,
+    /// Where to ask.
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 /// Flags of `bucket set`.

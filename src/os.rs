@@ -102,14 +102,26 @@ pub(crate) fn file_system_size(folder: &Path) -> io::Result<u64> {
 ///
 /// # Errors
 /// Never on a system that has the clock; Linux has.
-#[expect(unsafe_code, reason = "std offers no clock of a thread")]
 pub(crate) fn thread_cpu_time() -> io::Result<Duration> {
+    cpu_time(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time that all threads of this process have used.
+///
+/// # Errors
+/// Never on a system that has the clock; Linux has.
+pub(crate) fn process_cpu_time() -> io::Result<Duration> {
+    cpu_time(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+#[expect(unsafe_code, reason = "std offers no clocks of CPU time")]
+fn cpu_time(clock: libc::clockid_t) -> io::Result<Duration> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: the pointer is to a live, writable timespec; the call keeps nothing of it.
-    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0 {
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let nanoseconds = u32::try_from(time.tv_nsec).map_err(io::Error::other)?;

@@ -16,9 +16,9 @@ use crate::api::heartbeat::{Heartbeat, HeartbeatReply};
 use crate::api::key::ObjectKey;
 use crate::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
-    UploadsQuery,
+    UploadsQuery, Usage, VersionsPage, VersionsQuery,
 };
-use crate::api::record::Blob;
+use crate::api::record::{Blob, VersionId};
 use crate::api::root::{LedgerQuery, LedgerRow, RootEnvelope, RootOutcome, RootView};
 
 /// A request to one replica.
@@ -49,7 +49,7 @@ pub enum Call {
         /// The key.
         at: ObjectKey,
         /// The version; none: the current one.
-        version: Option<Stamp>,
+        version: Option<VersionId>,
     },
     /// The blobs of a record from an offset on.
     Blobs {
@@ -145,6 +145,22 @@ pub enum Call {
     },
     /// Rows of the ledger of some drives.
     LedgerOf(LedgerQuery),
+    /// A page of versions.
+    Versions {
+        /// The partition.
+        partition: PartitionId,
+        /// The bucket.
+        bucket: BucketId,
+        /// Which.
+        query: VersionsQuery,
+    },
+    /// A partition's share of what a bucket holds.
+    Usage {
+        /// The partition.
+        partition: PartitionId,
+        /// The bucket.
+        bucket: BucketId,
+    },
 }
 
 /// The answer to a [`Call`], of the variant that belongs to it.
@@ -184,6 +200,10 @@ pub enum Answer {
     Groups(Vec<GroupStatus>),
     /// To [`Call::Blob`].
     Blob(Option<Blob>),
+    /// To [`Call::Versions`].
+    Versions(VersionsPage),
+    /// To [`Call::Usage`].
+    Usage(Usage),
 }
 
 impl Call {
@@ -198,6 +218,8 @@ impl Call {
             | Self::Uploads { partition, .. }
             | Self::Parts { partition, .. }
             | Self::IsEmpty { partition, .. }
+            | Self::Versions { partition, .. }
+            | Self::Usage { partition, .. }
             | Self::Blob { partition, .. } => Some(*partition),
             Self::Garbage(query) => Some(query.partition),
             Self::Time { group } => Some(*group),
@@ -247,6 +269,8 @@ impl Call {
             Self::Groups => "groups",
             Self::Blob { .. } => "blob",
             Self::LedgerOf(_) => "ledger_of",
+            Self::Versions { .. } => "versions",
+            Self::Usage { .. } => "usage",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The metadata service of Enfilade: Raft groups on RocksDB, their state machines, and clients.
 
 pub mod api;
+pub mod bench;
 pub mod call;
 pub mod client;
 pub mod env;

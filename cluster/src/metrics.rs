@@ -17,6 +17,13 @@ pub struct Metrics {
     pub log_sync_seconds: Histogram,
     /// Writes to the log that shared one sync.
     pub log_batch_writes: Histogram,
+    /// Seconds to have removed rows of a range forgotten.
+    pub forget_seconds: Histogram,
+    /// Keys with an object in a bucket, in the partitions that this replica leads.
+    pub bucket_objects: IntGaugeVec,
+    /// Bytes of objects, older versions and parts in a bucket, in the partitions that this replica
+    /// leads.
+    pub bucket_bytes: IntGaugeVec,
     /// Entries applied at once, with one commit of rows.
     pub apply_entries: Histogram,
     /// Whether this replica leads the group: 1 or 0.
@@ -108,6 +115,21 @@ impl Metrics {
                 "enfilade_cluster_log_sync_seconds",
                 "time to write and sync one batch of the log",
                 seconds(),
+            )?,
+            forget_seconds: maker.histogram(
+                "enfilade_cluster_forget_seconds",
+                "time to compact a range with many removed rows",
+                seconds(),
+            )?,
+            bucket_objects: maker.gauges(
+                "enfilade_cluster_bucket_objects",
+                "keys with an object, in partitions led here",
+                "bucket",
+            )?,
+            bucket_bytes: maker.gauges(
+                "enfilade_cluster_bucket_bytes",
+                "bytes of objects, older versions and parts, in partitions led here",
+                "bucket",
             )?,
             log_batch_writes: counted("enfilade_cluster_log_batch_writes", "writes a sync")?,
             apply_entries: counted("enfilade_cluster_apply_entries", "entries a commit of rows")?,

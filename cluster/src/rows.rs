@@ -19,6 +19,8 @@ pub enum Table {
     Latest,
     /// `row, !stamp (8)` -> records of older versions, and of delete markers, newest first.
     Versions,
+    /// `row` -> the stamp of the `null` version, when it is among those in `Versions`.
+    Nulls,
     /// `row, blob (16)` -> the bytes of an inline blob.
     Inline,
     /// `row, stamp (8), offset (8)` -> blobs of a record from that offset of the object on.
@@ -38,9 +40,10 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Latest,
         Self::Versions,
+        Self::Nulls,
         Self::Inline,
         Self::Content,
         Self::Blobs,
@@ -51,9 +54,10 @@ impl Table {
     ];
 
     /// The tables whose rows begin with an object key.
-    pub const KEYED: [Self; 7] = [
+    pub const KEYED: [Self; 8] = [
         Self::Latest,
         Self::Versions,
+        Self::Nulls,
         Self::Inline,
         Self::Content,
         Self::Blobs,
@@ -66,6 +70,7 @@ impl Table {
         match self {
             Self::Latest => "latest",
             Self::Versions => "versions",
+            Self::Nulls => "nulls",
             Self::Inline => "inline",
             Self::Content => "content",
             Self::Blobs => "blobs",
@@ -74,6 +79,12 @@ impl Table {
             Self::Side => "side",
             Self::Root => "root",
         }
+    }
+
+    /// Whether listings go through it. What was removed from it shows in [`Rows::survey`] until the
+    /// storage has forgotten it: no value of such a table is empty.
+    pub const fn is_listed(self) -> bool {
+        matches!(self, Self::Latest | Self::Versions | Self::Uploads)
     }
 }
 
@@ -104,6 +115,9 @@ pub enum RowsError {
 /// What a visitor of a scan is given: key and value.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
+/// What a visitor of a survey is given: key, and value unless the row was removed.
+pub type Survey<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> ControlFlow<()> + 'a;
+
 /// An ordered map of rows, as it is at one moment.
 pub trait Rows {
     /// The value of a row.
@@ -124,6 +138,21 @@ pub trait Rows {
         to: Option<&[u8]>,
         visit: &mut Visit<'_>,
     ) -> Result<(), RowsError>;
+
+    /// As [`Rows::scan`], and shows where rows of a listed table were removed, as far as the
+    /// storage still passes over them: whoever must answer in bounded time counts them too.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    fn survey(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Survey<'_>,
+    ) -> Result<(), RowsError> {
+        self.scan(table, from, to, &mut |key, value| visit(key, Some(value)))
+    }
 
     /// The last row from `from` (inclusive) to `to` (exclusive).
     ///
@@ -146,10 +175,11 @@ pub struct RowWrite {
     pub value: Option<Vec<u8>>,
 }
 
-/// Rows in memory: the twin for tests and simulation.
+/// Rows in memory: the twin for tests and simulation. It never forgets what was removed from a
+/// listed table.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryRows {
-    tables: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
+    tables: BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
 }
 
 impl MemoryRows {
@@ -158,15 +188,19 @@ impl MemoryRows {
         for write in writes {
             let table = self.tables.entry(write.table).or_default();
             match write.value {
-                Some(value) => table.insert(write.key, value),
-                None => table.remove(&write.key),
-            };
+                None if write.table.is_listed() => {
+                    table.entry(write.key).and_modify(|row| *row = None);
+                }
+                None => drop(table.remove(&write.key)),
+                value => drop(table.insert(write.key, value)),
+            }
         }
     }
 
     /// How many rows a table has.
     pub fn len(&self, table: Table) -> usize {
-        self.tables.get(&table).map_or(0, BTreeMap::len)
+        let live = |rows: &BTreeMap<_, Option<_>>| rows.values().flatten().count();
+        self.tables.get(&table).map_or(0, live)
     }
 
     /// Whether a table has no rows.
@@ -195,7 +229,7 @@ impl Rows for MemoryRows {
             .tables
             .get(&table)
             .and_then(|rows| rows.get(key))
-            .cloned())
+            .and_then(Clone::clone))
     }
 
     fn scan(
@@ -205,11 +239,24 @@ impl Rows for MemoryRows {
         to: Option<&[u8]>,
         visit: &mut Visit<'_>,
     ) -> Result<(), RowsError> {
+        self.survey(table, from, to, &mut |key, value| match value {
+            Some(value) => visit(key, value),
+            None => ControlFlow::Continue(()),
+        })
+    }
+
+    fn survey(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Survey<'_>,
+    ) -> Result<(), RowsError> {
         let (Some(rows), Some(bounds)) = (self.tables.get(&table), bounds(from, to)) else {
             return Ok(());
         };
         for (key, value) in rows.range::<[u8], _>(bounds) {
-            if visit(key, value).is_break() {
+            if visit(key, value.as_deref()).is_break() {
                 break;
             }
         }
@@ -220,8 +267,12 @@ impl Rows for MemoryRows {
         let (Some(rows), Some(bounds)) = (self.tables.get(&table), bounds(from, Some(to))) else {
             return Ok(None);
         };
-        let last = rows.range::<[u8], _>(bounds).next_back();
-        Ok(last.map(|(key, value)| (key.clone(), value.clone())))
+        let mut live = rows
+            .range::<[u8], _>(bounds)
+            .filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        Ok(live
+            .next_back()
+            .map(|(key, value)| (key.clone(), value.clone())))
     }
 }
 

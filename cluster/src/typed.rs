@@ -81,6 +81,26 @@ pub(crate) fn scan(
     failed.map_or(Ok(()), Err)
 }
 
+/// Visits the rows of a span as [`Rows::survey`] does until the visitor breaks or fails.
+pub(crate) fn survey(
+    rows: &dyn Rows,
+    table: Table,
+    (from, to): &Span,
+    visit: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Flow,
+) -> Result<(), RowsError> {
+    let mut failed = None;
+    if to.as_ref().is_some_and(|to| from >= to) {
+        return Ok(());
+    }
+    rows.survey(table, from, to.as_deref(), &mut |key, value| {
+        visit(key, value).unwrap_or_else(|error| {
+            failed = Some(error);
+            ControlFlow::Break(())
+        })
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
 /// The rows of a span, decoded, at most `limit`.
 pub(crate) fn collect<T: DeserializeOwned>(
     rows: &dyn Rows,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::admin::client::AdminClient;
 use crate::admin::{model, render};
 use crate::cli::{
-    AdminArgs, BucketSetArgs, EnclosureAddArgs, EnclosureCommand, EnclosureStartArgs,
+    AdminArgs, BucketDuArgs, BucketSetArgs, EnclosureAddArgs, EnclosureCommand, EnclosureStartArgs,
     EnclosureStopArgs, EtagArg, VolumeCommand,
 };
 use crate::credentials::RootCredentials;
@@ -74,6 +74,12 @@ pub(crate) async fn bucket_set(args: &BucketSetArgs) -> Result<()> {
         };
         format!("bucket {}: ETags of new objects are {kind}\n", set.name)
     })
+}
+
+/// `enfilade bucket du`.
+pub(crate) async fn bucket_du(args: &BucketDuArgs) -> Result<()> {
+    let path = format!("buckets/{}/usage", args.name);
+    show(&args.admin, &path, render::usage).await
 }
 
 async fn add(args: &EnclosureAddArgs) -> Result<()> {

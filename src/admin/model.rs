@@ -297,6 +297,29 @@ pub(crate) struct BucketSet {
     pub(crate) etag: EtagKind,
 }
 
+/// `GET /admin/v1/buckets/NAME/usage`: what a bucket holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BucketUsage {
+    /// The bucket.
+    pub(crate) name: String,
+    /// Keys with an object.
+    pub(crate) objects: i64,
+    /// Bytes of those objects.
+    pub(crate) bytes: i64,
+    /// Older versions.
+    pub(crate) older_versions: i64,
+    /// Bytes of those.
+    pub(crate) older_bytes: i64,
+    /// Delete markers.
+    pub(crate) delete_markers: i64,
+    /// Open uploads.
+    pub(crate) uploads: i64,
+    /// Their parts.
+    pub(crate) parts: i64,
+    /// Bytes of those parts.
+    pub(crate) part_bytes: i64,
+}
+
 /// Names in JSON, which are not those of the encoding in the metadata.
 mod etag_kind {
     use enfilade_cluster::api::root::EtagKind;

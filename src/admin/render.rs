@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use enfilade_placement::units::ByteSize;
 
-use crate::admin::model::{Drive, Enclosure, Status, Volume};
+use crate::admin::model::{BucketUsage, Drive, Enclosure, Status, Volume};
 use crate::admin::status::group_name;
 
 /// The text of `enfilade status`.
@@ -215,6 +215,25 @@ fn counted<'a>(counts: impl Iterator<Item = (&'a String, &'a usize)>) -> String 
     } else {
         parts.join(", ")
     }
+}
+
+/// What a bucket holds.
+pub(crate) fn usage(usage: &BucketUsage) -> String {
+    let row = |what: &str, count: i64, bytes: Option<i64>| {
+        let bytes = bytes.map_or(String::new(), |bytes| format!("{bytes} bytes"));
+        vec![what.to_owned(), count.to_string(), bytes]
+    };
+    table(&[
+        row("objects", usage.objects, Some(usage.bytes)),
+        row(
+            "older versions",
+            usage.older_versions,
+            Some(usage.older_bytes),
+        ),
+        row("delete markers", usage.delete_markers, None),
+        row("open uploads", usage.uploads, None),
+        row("their parts", usage.parts, Some(usage.part_bytes)),
+    ])
 }
 
 /// Columns as wide as their widest cell.

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use bytes::Bytes;
 use enfilade_cluster::api::MetadataClient;
+use enfilade_cluster::api::error::MetadataError;
 use enfilade_cluster::api::root::{LedgerRange, RootCommand, RootRefusal, RootReply};
 use enfilade_placement::{RequestId, VolumeId};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -169,6 +170,7 @@ impl Admin {
                 };
                 self.fact(show).await
             }
+            ["buckets", name, "usage"] => self.usage(name).await,
             ["groups"] => self.fact(|facts| status::build(facts, &[]).groups).await,
             ["ledger"] => self.fact(ledger).await,
             _ => failure(StatusCode::NOT_FOUND, "there is no such path"),
@@ -264,6 +266,41 @@ impl Admin {
                 Ok(()) => json(StatusCode::OK, &serde_json::json!({})),
                 Err((status, text)) => failure(status, &text),
             },
+        }
+    }
+
+    async fn usage(&self, name: &str) -> Answer {
+        let Some(metadata) = self.metadata.get() else {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
+        };
+        let ask = async {
+            let view = metadata.watch(0, Duration::ZERO).await?;
+            let Some(bucket) = view.buckets.get(name) else {
+                return Ok(None);
+            };
+            metadata.usage(bucket.id).await.map(Some)
+        };
+        match timeout(FACTS_TIME, ask).await {
+            Ok(Ok(Some(usage))) => json(
+                StatusCode::OK,
+                &model::BucketUsage {
+                    name: name.to_owned(),
+                    objects: usage.objects,
+                    bytes: usage.bytes,
+                    older_versions: usage.older,
+                    older_bytes: usage.older_bytes,
+                    delete_markers: usage.markers,
+                    uploads: usage.uploads,
+                    parts: usage.parts,
+                    part_bytes: usage.part_bytes,
+                },
+            ),
+            Ok(Ok(None)) => failure(StatusCode::NOT_FOUND, "there is no such bucket"),
+            Ok(Err(error)) => {
+                let error: MetadataError = error;
+                failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+            }
+            Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "no answer in time"),
         }
     }
 

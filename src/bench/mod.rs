@@ -7,6 +7,7 @@
 mod codec;
 mod digest;
 mod drive;
+mod meta;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Codec(args) => codec::run(&args),
         BenchCommand::Digest(args) => digest::run(&args),
         BenchCommand::Drive(args) => drive::run(&args),
+        BenchCommand::Meta(args) => meta::run(&args),
     }
 }
 

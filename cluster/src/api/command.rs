@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::encoding::bytes_field;
 use super::garbage::GarbageAck;
 use super::record::{
-    Attributes, Blob, Checksum, ChecksumAlgorithm, ChecksumScope, Extent, PartRecord,
+    Attributes, Blob, Checksum, ChecksumAlgorithm, ChecksumScope, Extent, PartRecord, VersionId,
 };
 
 /// Milliseconds of partition time: elapsed monotonic time as the group's leaders counted it
@@ -150,7 +150,7 @@ pub enum KeyOp {
     /// Deletes the object, or writes a delete marker, or deletes one version.
     Delete {
         /// The version to delete for good; none: the key, as the bucket keeps versions.
-        version: Option<Stamp>,
+        version: Option<VersionId>,
         /// Conditions on the key.
         conditions: Conditions,
         /// Wall time of the gateway, in milliseconds of Unix time, for a marker.

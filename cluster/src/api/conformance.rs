@@ -6,6 +6,7 @@
 mod objects;
 mod topology;
 mod uploads;
+mod versions;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub async fn check(subject: &Subject) {
     uploads::an_upload_becomes_an_object_and_says_so_again(subject).await;
     uploads::an_aborted_upload_is_gone(subject).await;
     uploads::a_deletion_that_fails_keeps_the_uploads(subject).await;
+    versions::versions_are_kept_listed_and_counted(subject).await;
     topology::an_enclosure_and_its_drives_are_entered(subject).await;
     topology::a_volume_is_opened_suspended_and_sealed(subject).await;
     topology::a_watch_waits_for_a_change(subject).await;

@@ -31,9 +31,9 @@ use heartbeat::{Heartbeat, HeartbeatReply};
 use key::ObjectKey;
 use query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
-    UploadsQuery,
+    UploadsQuery, Usage, VersionsPage, VersionsQuery,
 };
-use record::Blob;
+use record::{Blob, VersionId};
 use root::{LedgerQuery, LedgerRow, RootCommand, RootOutcome, RootView};
 
 /// A result of the metadata service.
@@ -57,7 +57,7 @@ pub trait MetadataClient: Send + Sync + 'static {
 
     /// The record of an object: of its current version, or of the one named. `None` when there is
     /// none. A delete marker is returned as a record of its own kind.
-    async fn object(&self, at: &ObjectKey, version: Option<Stamp>) -> Result<Option<Found>>;
+    async fn object(&self, at: &ObjectKey, version: Option<VersionId>) -> Result<Option<Found>>;
 
     /// The blobs of a record whose content is kept in rows of its own, from the one that holds
     /// byte `offset` of the object; at most `limit`, empty past the end.
@@ -78,6 +78,12 @@ pub trait MetadataClient: Send + Sync + 'static {
 
     /// One page of the keys of a bucket, in order of their bytes.
     async fn list(&self, bucket: BucketId, query: ListQuery) -> Result<ListPage>;
+
+    /// One page of all versions and delete markers of a bucket.
+    async fn versions(&self, bucket: BucketId, query: VersionsQuery) -> Result<VersionsPage>;
+
+    /// What a bucket holds, counted: exact, of one moment in each partition.
+    async fn usage(&self, bucket: BucketId) -> Result<Usage>;
 
     /// One page of the open uploads of a bucket, ordered by key, then upload.
     async fn uploads(&self, bucket: BucketId, query: UploadsQuery) -> Result<UploadsPage>;

@@ -5,7 +5,9 @@ use enfilade_placement::{EnclosureId, Epoch, PartitionId, Stamp, UploadId};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::bytes_field;
-use super::record::{Attributes, Blob, ChecksumAlgorithm, ChecksumScope, ObjectRecord, PartRecord};
+use super::record::{
+    Attributes, Blob, ChecksumAlgorithm, ChecksumScope, ObjectRecord, PartRecord, VersionKind,
+};
 
 /// The most entries of one page.
 pub const PAGE_MAX: u32 = 1000;
@@ -39,6 +41,9 @@ pub struct ListQuery {
     /// Only keys (and folded prefixes) after this one, in order of bytes. A folded prefix names
     /// itself: all keys that begin with it are passed over.
     pub after: Option<String>,
+    /// The page before ended early, at the key `after`: the prefix that it is folded into has yet
+    /// to be listed.
+    pub inside: bool,
     /// At most so many entries, 0 to [`PAGE_MAX`].
     pub limit: u32,
 }
@@ -49,8 +54,11 @@ pub struct ListPage {
     /// Keys and folded prefixes, in one order of bytes.
     pub entries: Vec<ListEntry>,
     /// Where the next page begins (as [`ListQuery::after`]); none at the end. A page may be short,
-    /// or empty, and still have a next one.
+    /// or empty, and still have a next one: it ends early when it has passed over many keys that
+    /// were deleted.
     pub next: Option<String>,
+    /// As [`ListQuery::inside`] of the next page.
+    pub inside: bool,
 }
 
 /// An entry of a listing.
@@ -79,6 +87,79 @@ pub struct ListedObject {
     pub checksum: Option<(ChecksumAlgorithm, ChecksumScope)>,
 }
 
+/// Which versions to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VersionsQuery {
+    /// Only of keys that begin with this.
+    pub prefix: String,
+    /// Folds as in [`ListQuery`].
+    pub delimiter: Option<String>,
+    /// Only after this key or folded prefix; with a stamp: after that version of the key, also when
+    /// the key is folded (into a prefix that has yet to be listed).
+    pub after: Option<(String, Option<Stamp>)>,
+    /// At most so many entries, 0 to [`PAGE_MAX`].
+    pub limit: u32,
+}
+
+/// One page of versions. It may be short as a [`ListPage`] may.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VersionsPage {
+    /// Versions and delete markers, by key, the newest of a key first.
+    pub versions: Vec<ListedVersion>,
+    /// Folded prefixes.
+    pub prefixes: Vec<String>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<(String, Option<Stamp>)>,
+}
+
+/// What a listing tells of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedVersion {
+    /// The object, or the delete marker with the fields that it has.
+    pub object: ListedObject,
+    /// Whether its S3 version id is `null`.
+    pub null_version: bool,
+    /// Whether it is the current version of its key.
+    pub current: bool,
+    /// What it is.
+    pub kind: VersionKind,
+}
+
+/// What a bucket holds, counted; of one partition it is that partition's share, which splits may
+/// make negative: only the sum over the partitions of a bucket says what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Keys with an object.
+    pub objects: i64,
+    /// Bytes of those objects.
+    pub bytes: i64,
+    /// Objects that are older versions, or under a delete marker.
+    pub older: i64,
+    /// Bytes of those.
+    pub older_bytes: i64,
+    /// Delete markers.
+    pub markers: i64,
+    /// Open uploads.
+    pub uploads: i64,
+    /// Their parts.
+    pub parts: i64,
+    /// Bytes of those parts.
+    pub part_bytes: i64,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        self.objects += more.objects;
+        self.bytes += more.bytes;
+        self.older += more.older;
+        self.older_bytes += more.older_bytes;
+        self.markers += more.markers;
+        self.uploads += more.uploads;
+        self.parts += more.parts;
+        self.part_bytes += more.part_bytes;
+    }
+}
+
 /// Which uploads to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UploadsQuery {
@@ -86,13 +167,14 @@ pub struct UploadsQuery {
     pub prefix: String,
     /// Folds as in [`ListQuery`].
     pub delimiter: Option<String>,
-    /// Only after this key; with an upload: after that upload of the key.
+    /// Only after this key or folded prefix; with an upload: after that upload of the key, also
+    /// when the key is folded (into a prefix that has yet to be listed).
     pub after: Option<(String, Option<UploadId>)>,
     /// At most so many entries, 0 to [`PAGE_MAX`].
     pub limit: u32,
 }
 
-/// One page of uploads.
+/// One page of uploads. It may be short as a [`ListPage`] may.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UploadsPage {
     /// Uploads, by key, then id.

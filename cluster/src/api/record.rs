@@ -129,6 +129,21 @@ pub struct Attributes {
     pub lock: Lock,
 }
 
+/// Names one version of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionId {
+    /// The one with this stamp, whether or not it is the `null` version.
+    Stamp(Stamp),
+    /// The `null` version: the one that was written while versioning was not enabled.
+    Null,
+}
+
+impl From<Stamp> for VersionId {
+    fn from(stamp: Stamp) -> Self {
+        Self::Stamp(stamp)
+    }
+}
+
 /// What a version is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VersionKind {

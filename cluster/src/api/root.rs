@@ -173,6 +173,22 @@ pub enum RootCommand {
         /// The one that takes its slot; it may not be attached yet.
         new: DriveId,
     },
+    /// Begins to change how a bucket keeps versions: `pending`, revision + 1 (PROTOCOLS 6). Answers
+    /// the bucket; one that keeps them so already stays as it is.
+    SetVersioning {
+        /// The bucket's name.
+        name: String,
+        /// How it is to keep them.
+        versioning: Versioning,
+    },
+    /// Ends what [`RootCommand::SetVersioning`] began, when every partition that covers the bucket
+    /// has committed the revision.
+    EndSetVersioning {
+        /// The bucket.
+        bucket: BucketId,
+        /// The revision.
+        revision: u64,
+    },
 }
 
 /// What a cluster is born with.
@@ -287,6 +303,8 @@ pub struct Bucket {
     /// What the ETags of its new objects are. Only gateways act on it, so that its change is no
     /// new revision.
     pub etag: EtagKind,
+    /// How it is about to keep versions: not all partitions have heard of it yet.
+    pub pending: Option<Versioning>,
 }
 
 /// What the ETag of a new object or part is.

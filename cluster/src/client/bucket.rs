@@ -1,5 +1,5 @@
-//! Deleting a bucket: fence it everywhere, check that it is empty everywhere, then remove it
-//! (PROTOCOLS 6).
+//! Changes of a bucket that its partitions must hear of (PROTOCOLS 6): deleting it (fence it
+//! everywhere, check that it is empty everywhere, then remove it), and how it keeps versions.
 //!
 //! Driven by whoever asked for it, and taken up by the root leader when that one stopped half-way:
 //! every step may be repeated, and two drivers come to the same end.
@@ -8,7 +8,9 @@ use enfilade_placement::{PartitionId, RequestId};
 
 use super::retry::{Client, Effort, Transport, unexpected};
 use crate::api::Result;
-use crate::api::command::{KeyReply, Outcome, PartitionCommand, PartitionEnvelope, Refusal};
+use crate::api::command::{
+    KeyReply, Outcome, PartitionCommand, PartitionEnvelope, Refusal, Versioning,
+};
 use crate::api::error::MetadataError;
 use crate::api::key::RowPrefix;
 use crate::api::root::{Bucket, RootCommand, RootOutcome, RootRefusal, RootReply, RootView};
@@ -86,6 +88,59 @@ impl<T: Transport> Client<T> {
             Err(RootRefusal::NotFound(_)) if empty => Ok(Ok(RootReply::Done)),
             Err(RootRefusal::BucketBusy) if !empty => Ok(Err(RootRefusal::BucketNotEmpty)),
             Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Changes how a bucket keeps versions, from [`RootCommand::SetVersioning`] on.
+    pub(super) async fn set_versioning(
+        &self,
+        request: RequestId,
+        name: String,
+        versioning: Versioning,
+    ) -> Result<RootOutcome> {
+        let mut effort = self.effort();
+        let begin = RootCommand::SetVersioning { name, versioning };
+        match self.propose_root(request, begin, &mut effort).await? {
+            Ok(RootReply::Bucket(bucket)) => self.drive_versioning(&bucket, &mut effort).await,
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Takes up a change of how a bucket keeps versions that another began and did not end.
+    ///
+    /// # Errors
+    /// As those of any call; it can then be taken up again.
+    pub async fn resume_versioning(&self, bucket: &Bucket) -> Result<RootOutcome> {
+        self.drive_versioning(bucket, &mut self.effort()).await
+    }
+
+    async fn drive_versioning(&self, bucket: &Bucket, effort: &mut Effort) -> Result<RootOutcome> {
+        let Some(versioning) = bucket.pending else {
+            return Ok(Ok(RootReply::Bucket(bucket.clone())));
+        };
+        let (id, revision) = (bucket.id, bucket.revision);
+        for partition in covering(&*self.refresh(effort).await?, bucket) {
+            let command = PartitionCommand::Bucket {
+                bucket: id,
+                revision,
+                versioning,
+                fenced: false,
+                abort_uploads: false,
+            };
+            match self.propose(partition, command, effort).await? {
+                // A newer revision was there: another driver has ended this one, and more.
+                Ok(_) | Err(Refusal::StaleRevision(_)) => {}
+                Err(refusal) => return Err(MetadataError::Unavailable(refusal.to_string())),
+            }
+        }
+        let end = RootCommand::EndSetVersioning {
+            bucket: id,
+            revision,
+        };
+        match self.propose_root(self.request_id(), end, effort).await? {
+            // Another driver came first.
+            Err(RootRefusal::BucketBusy | RootRefusal::NotFound(_)) => Ok(Ok(RootReply::Done)),
+            outcome => Ok(outcome),
         }
     }
 

@@ -16,9 +16,9 @@ use crate::api::heartbeat::{Heartbeat, HeartbeatReply};
 use crate::api::key::{ObjectKey, RowPrefix};
 use crate::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
-    UploadsQuery,
+    UploadsQuery, Usage, VersionsPage, VersionsQuery,
 };
-use crate::api::record::Blob;
+use crate::api::record::{Blob, VersionId};
 use crate::api::root::{LedgerQuery, LedgerRow, RootCommand, RootEnvelope, RootOutcome, RootView};
 use crate::api::{MetadataClient, Result};
 use crate::call::{Answer, Call};
@@ -126,7 +126,7 @@ impl<T: Transport> MetadataClient for Client<T> {
         }
     }
 
-    async fn object(&self, at: &ObjectKey, version: Option<Stamp>) -> Result<Option<Found>> {
+    async fn object(&self, at: &ObjectKey, version: Option<VersionId>) -> Result<Option<Found>> {
         let make = |partition| Call::Object {
             partition,
             at: at.clone(),
@@ -176,11 +176,19 @@ impl<T: Transport> MetadataClient for Client<T> {
     }
 
     async fn list(&self, bucket: BucketId, query: ListQuery) -> Result<ListPage> {
-        self.list_pages(bucket, query).await
+        self.pages(bucket, query).await
+    }
+
+    async fn versions(&self, bucket: BucketId, query: VersionsQuery) -> Result<VersionsPage> {
+        self.pages(bucket, query).await
+    }
+
+    async fn usage(&self, bucket: BucketId) -> Result<Usage> {
+        self.usages(bucket).await
     }
 
     async fn uploads(&self, bucket: BucketId, query: UploadsQuery) -> Result<UploadsPage> {
-        self.upload_pages(bucket, query).await
+        self.pages(bucket, query).await
     }
 
     async fn parts(&self, at: &ObjectKey, query: PartsQuery) -> Result<Option<PartsPage>> {
@@ -243,6 +251,9 @@ impl<T: Transport> MetadataClient for Client<T> {
     async fn root(&self, request: RequestId, command: RootCommand) -> Result<RootOutcome> {
         match command {
             RootCommand::BeginDeleteBucket { name } => self.delete_bucket(request, name).await,
+            RootCommand::SetVersioning { name, versioning } => {
+                self.set_versioning(request, name, versioning).await
+            }
             command => {
                 self.propose_root(request, command, &mut self.effort())
                     .await

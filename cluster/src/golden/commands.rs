@@ -29,7 +29,7 @@ fn ops() -> Vec<KeyOp> {
             conditions: conditions(),
         },
         KeyOp::Delete {
-            version: Some(Stamp::new(77)),
+            version: Some(Stamp::new(77).into()),
             conditions: Conditions::default(),
             modified_ms: 1,
         },

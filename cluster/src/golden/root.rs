@@ -59,6 +59,7 @@ fn bucket() -> Bucket {
         versioning: Versioning::Enabled,
         deleting: true,
         etag: EtagKind::Fast,
+        pending: Some(Versioning::Suspended),
     }
 }
 
@@ -154,6 +155,14 @@ fn later_commands() -> Vec<RootCommand> {
             old: DRIVE,
             new: DriveId::new(0xd2),
         },
+        RootCommand::SetVersioning {
+            name: "name".to_owned(),
+            versioning: Versioning::Suspended,
+        },
+        RootCommand::EndSetVersioning {
+            bucket: BucketId::new(3),
+            revision: 4,
+        },
     ]
 }
 
@@ -180,6 +189,8 @@ const fn command_name(command: &RootCommand) -> &'static str {
         RootCommand::RefineFaults { .. } => "refine-faults",
         RootCommand::SetEtag { .. } => "set-etag",
         RootCommand::ReplaceDrive { .. } => "replace-drive",
+        RootCommand::SetVersioning { .. } => "set-versioning",
+        RootCommand::EndSetVersioning { .. } => "end-set-versioning",
     }
 }
 

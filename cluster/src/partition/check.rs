@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use enfilade_placement::{BlobId, PartitionId};
+use enfilade_placement::{BlobId, BucketId, PartitionId, Stamp};
 
 use crate::api::command::{GroupTime, Versioning};
 use crate::api::key::RowPrefix;
+use crate::api::query::Usage;
 use crate::api::record::{
     Blob, CONTENT_IN_RECORD_MAX, Content, ObjectRecord, PartRecord, Place, UploadRecord,
     VersionKind,
 };
 use crate::partition::apply::ack_garbage::bit;
 use crate::partition::keys::{self, Kind, Side};
+use crate::partition::read;
 use crate::partition::state::{
     self, Completed, Condemned, Garbage, Owner, Range, Settings, StoredResult,
 };
@@ -34,6 +36,8 @@ pub fn check(rows: &dyn Rows, group: PartitionId) -> Result<Vec<String>, RowsErr
         stamp: state::counter(rows, side, Kind::Stamp)?,
         references: BTreeMap::new(),
         inline: BTreeSet::new(),
+        usages: BTreeMap::new(),
+        nulls: BTreeSet::new(),
         wrong: Vec::new(),
     };
     check.versions()?;
@@ -42,6 +46,7 @@ pub fn check(rows: &dyn Rows, group: PartitionId) -> Result<Vec<String>, RowsErr
     check.garbage()?;
     check.expiry()?;
     check.settings()?;
+    check.usage()?;
     Ok(check.wrong)
 }
 
@@ -81,6 +86,10 @@ struct Check<'r> {
     references: BTreeMap<Vec<u8>, (BlobId, Owner)>,
     /// Row keys in `Inline` that must be there.
     inline: BTreeSet<Vec<u8>>,
+    /// What the buckets hold, counted by looking at everything.
+    usages: BTreeMap<BucketId, Usage>,
+    /// Row keys in `Nulls` that must be there, and their stamps.
+    nulls: BTreeSet<(Vec<u8>, Stamp)>,
     wrong: Vec<String>,
 }
 
@@ -152,6 +161,10 @@ impl Check<'_> {
         let off = settings.unwrap_or_default().versioning == Versioning::Off;
         self.expect(!off || newest == 0, || format!("{row:?}: keeps versions"));
         for (index, (latest, record)) in versions.iter().enumerate() {
+            self.tally(bucket, *latest, record);
+            if record.null_version && !latest {
+                self.nulls.insert((keys::null(row), record.stamp));
+            }
             let current = index == newest && record.kind == VersionKind::Object;
             self.expect(*latest == current, || {
                 format!("{row:?}: {} is in the wrong table", record.stamp)
@@ -161,6 +174,43 @@ impl Check<'_> {
             self.expect(given, || format!("{row:?}: stamp {stamp} was not given"));
             self.content(row, record)?;
         }
+        Ok(())
+    }
+
+    fn tally(&mut self, bucket: Option<BucketId>, current: bool, record: &ObjectRecord) {
+        let usage = self.usages.entry(bucket.unwrap_or_default()).or_default();
+        let bytes = i64::try_from(record.len).unwrap_or(i64::MAX);
+        *usage += match (record.kind, current) {
+            (VersionKind::DeleteMarker, _) => Usage {
+                markers: 1,
+                ..Usage::default()
+            },
+            (VersionKind::Object, true) => Usage {
+                objects: 1,
+                bytes,
+                ..Usage::default()
+            },
+            (VersionKind::Object, false) => Usage {
+                older: 1,
+                older_bytes: bytes,
+                ..Usage::default()
+            },
+        };
+    }
+
+    /// Counts and bytes are exact, and `null` versions are found.
+    fn usage(&mut self) -> Result<(), RowsError> {
+        let counted: BTreeMap<_, _> = read::usages(self.rows, self.side.group())?
+            .into_iter()
+            .collect();
+        let right = counted == self.usages;
+        let usages = self.usages.clone();
+        self.expect(right, || format!("usage {counted:?}, in truth {usages:?}"));
+        let nulls: BTreeSet<_> = self.all::<Stamp>(Table::Nulls)?.into_iter().collect();
+        let right = nulls == self.nulls;
+        self.expect(right, || {
+            "null versions are not where they are said to be".to_owned()
+        });
         Ok(())
     }
 
@@ -228,13 +278,16 @@ impl Check<'_> {
             self.expect(right.as_ref() == Some(&key), || {
                 format!("{:?}: wrong key", upload.id)
             });
-            if let Some(row) = row {
-                let completed = self.side.completed(&row, upload.id);
+            if let Some(row) = &row {
+                let completed = self.side.completed(row, upload.id);
                 let completed = self.rows.get(Table::Side, &completed)?.is_some();
                 self.expect(!completed, || {
                     format!("{:?}: open and completed", upload.id)
                 });
             }
+            let bucket = RowPrefix::split_row(&key).map(|(at, _)| at.bucket);
+            let bucket = bucket.unwrap_or_default();
+            self.usages.entry(bucket).or_default().uploads += 1;
             open.insert(key);
         }
         for (key, part) in self.all::<PartRecord>(Table::Parts)? {
@@ -249,6 +302,9 @@ impl Check<'_> {
             {
                 let upload = enfilade_placement::UploadId::from_bytes(upload);
                 let number = part.number;
+                let usage = self.usages.entry(at.bucket).or_default();
+                usage.parts += 1;
+                usage.part_bytes += i64::try_from(part.blob.len).unwrap_or(i64::MAX);
                 self.reference(&at.row_prefix(), &part.blob, Owner::Part { upload, number });
             }
         }

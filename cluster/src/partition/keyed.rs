@@ -1,11 +1,12 @@
 //! The rows of one key, as a command on it sees and changes them.
 
 use bytes::Bytes;
-use enfilade_placement::{Stamp, VolumeId};
+use enfilade_placement::{BucketId, Stamp, VolumeId};
 
 use crate::api::command::{GroupTime, Refusal, Versioning};
 use crate::api::key::RowPrefix;
-use crate::api::record::{Blob, ObjectRecord, Place, VersionKind};
+use crate::api::query::Usage;
+use crate::api::record::{Blob, ObjectRecord, PartRecord, Place, VersionKind};
 use crate::partition::content;
 use crate::partition::keys::{self, Kind, Side};
 use crate::partition::state::{self, Condemned, Garbage, Owner, Settings};
@@ -24,9 +25,45 @@ pub(super) struct Keyed<'t, 'a> {
     pub(super) settings: Settings,
     /// Partition time.
     pub(super) now: GroupTime,
+    /// What has changed in the bucket's usage; written by [`Keyed::count`].
+    pub(super) usage: Usage,
 }
 
-impl Keyed<'_, '_> {
+impl<'t, 'a> Keyed<'t, 'a> {
+    /// The rows of a key, unchanged so far.
+    pub(super) fn new(
+        txn: &'t mut Txn<'a>,
+        side: Side,
+        row: RowPrefix,
+        settings: Settings,
+        now: GroupTime,
+    ) -> Self {
+        Self {
+            txn,
+            side,
+            row,
+            settings,
+            now,
+            usage: Usage::default(),
+        }
+    }
+
+    /// Adds what has changed to the bucket's usage. Last, once.
+    pub(super) fn count(self, bucket: BucketId) -> Result<(), RowsError> {
+        if self.usage == Usage::default() {
+            return Ok(());
+        }
+        let key = self.side.bucket(Kind::Usage, bucket);
+        let mut usage: Usage = typed::load(self.txn, Table::Side, &key)?.unwrap_or_default();
+        usage += self.usage;
+        if usage == Usage::default() {
+            self.txn.delete(Table::Side, key);
+        } else {
+            typed::store(self.txn, Table::Side, key, &usage);
+        }
+        Ok(())
+    }
+
     /// The current version, when it is an object.
     pub(super) fn latest(&self) -> Result<Option<ObjectRecord>, RowsError> {
         typed::load(self.txn, Table::Latest, &keys::latest(&self.row))
@@ -40,18 +77,50 @@ impl Keyed<'_, '_> {
     /// The `null` version among those that are not in `Latest`. There are none of these in a bucket
     /// that never kept versions.
     pub(super) fn older_null(&self) -> Result<Option<ObjectRecord>, RowsError> {
-        let mut found = None;
         if self.settings.versioning == Versioning::Off {
-            return Ok(found);
+            return Ok(None);
         }
-        let span = keys::all_of(&self.row);
-        typed::scan(self.txn, Table::Versions, &span, &mut |key, value| {
-            let record: ObjectRecord = typed::decode(Table::Versions, key, value)?;
-            let null = record.null_version;
-            found = null.then_some(record);
-            Ok(typed::go_on_while(!null))
-        })?;
-        Ok(found)
+        older_null(self.txn, &self.row)
+    }
+
+    /// Writes a version other than the current object.
+    fn put_older(&mut self, record: &ObjectRecord) {
+        self.tally(record, false, 1);
+        if record.null_version {
+            typed::store(self.txn, Table::Nulls, keys::null(&self.row), &record.stamp);
+        }
+        let key = keys::version(&self.row, record.stamp);
+        typed::store(self.txn, Table::Versions, key, record);
+    }
+
+    /// Takes the row of such a version away, not its content.
+    fn take_older(&mut self, record: &ObjectRecord) {
+        self.tally(record, false, -1);
+        if record.null_version {
+            self.txn.delete(Table::Nulls, keys::null(&self.row));
+        }
+        let key = keys::version(&self.row, record.stamp);
+        self.txn.delete(Table::Versions, key);
+    }
+
+    /// Notes that a version comes (1) or goes (-1).
+    fn tally(&mut self, record: &ObjectRecord, current: bool, times: i64) {
+        let bytes = signed(record.len) * times;
+        if record.kind == VersionKind::DeleteMarker {
+            self.usage.markers += times;
+        } else if current {
+            self.usage.objects += times;
+            self.usage.bytes += bytes;
+        } else {
+            self.usage.older += times;
+            self.usage.older_bytes += bytes;
+        }
+    }
+
+    /// Notes that a part comes (1) or goes (-1).
+    pub(super) fn tally_part(&mut self, part: &PartRecord, times: i64) {
+        self.usage.parts += times;
+        self.usage.part_bytes += signed(part.blob.len) * times;
     }
 
     /// The next stamp.
@@ -61,43 +130,53 @@ impl Keyed<'_, '_> {
 
     /// Makes room for a new current version: an object that stays becomes an older version.
     pub(super) fn shelve(&mut self, latest: &ObjectRecord) {
+        self.tally(latest, true, -1);
         self.txn.delete(Table::Latest, keys::latest(&self.row));
-        let key = keys::version(&self.row, latest.stamp);
-        typed::store(self.txn, Table::Versions, key, latest);
+        self.put_older(latest);
     }
 
     /// Writes the current version.
     pub(super) fn put_latest(&mut self, record: &ObjectRecord) {
+        self.tally(record, true, 1);
         typed::store(self.txn, Table::Latest, keys::latest(&self.row), record);
     }
 
     /// Writes a delete marker as the current version; `Latest` must be empty.
     pub(super) fn put_marker(&mut self, marker: &ObjectRecord) {
-        let key = keys::version(&self.row, marker.stamp);
-        typed::store(self.txn, Table::Versions, key, marker);
+        self.put_older(marker);
     }
 
     /// Removes the current version and its content.
     pub(super) fn remove_latest(&mut self, record: &ObjectRecord) -> Result<(), RowsError> {
+        self.tally(record, true, -1);
         self.txn.delete(Table::Latest, keys::latest(&self.row));
         self.remove_content(record)
     }
 
     /// Removes an older version or a marker, and its content.
     pub(super) fn remove_older(&mut self, record: &ObjectRecord) -> Result<(), RowsError> {
-        let key = keys::version(&self.row, record.stamp);
-        self.txn.delete(Table::Versions, key);
+        self.take_older(record);
         self.remove_content(record)
     }
 
-    /// Makes the newest of the older versions current, when it is an object and nothing is.
-    pub(super) fn promote(&mut self) -> Result<(), RowsError> {
-        let span = keys::all_of(&self.row);
+    /// Whether a version is newer than all that are in `Versions`, or is the newest of them.
+    pub(super) fn is_newest(&self, stamp: Stamp) -> Result<bool, RowsError> {
+        let (first, _) = keys::all_of(&self.row);
+        let newer = (first, Some(keys::version(&self.row, stamp)));
+        typed::is_empty(self.txn, Table::Versions, &newer)
+    }
+
+    /// Makes the newest of the older versions current, when it is an object. Nothing must be
+    /// current, nor anything newer than the version `gone`, which has just been removed: so what was
+    /// removed before it, from the newest on, is not passed over again.
+    pub(super) fn promote(&mut self, gone: Stamp) -> Result<(), RowsError> {
+        let (_, end) = keys::all_of(&self.row);
+        let span = (keys::version(&self.row, gone), end);
         let newest = typed::collect::<ObjectRecord>(self.txn, Table::Versions, &span, 1)?.pop();
-        if let Some((key, record)) = newest
+        if let Some((_, record)) = newest
             && record.kind == VersionKind::Object
         {
-            self.txn.delete(Table::Versions, key);
+            self.take_older(&record);
             self.put_latest(&record);
         }
         Ok(())
@@ -180,6 +259,26 @@ impl Keyed<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// The `null` version of a key, when it is in `Versions`.
+pub(super) fn older_null(
+    rows: &dyn Rows,
+    row: &RowPrefix,
+) -> Result<Option<ObjectRecord>, RowsError> {
+    let key = keys::null(row);
+    let Some(stamp) = typed::load(rows, Table::Nulls, &key)? else {
+        return Ok(None);
+    };
+    let record = typed::load(rows, Table::Versions, &keys::version(row, stamp))?;
+    record
+        .map(Some)
+        .ok_or_else(|| typed::broken(Table::Nulls, &key, "there is no such version"))
+}
+
+/// Lengths are far below what is lost here.
+fn signed(len: u64) -> i64 {
+    i64::try_from(len).unwrap_or(i64::MAX)
 }
 
 /// A bit for each of so many members.

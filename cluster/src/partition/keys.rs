@@ -17,6 +17,17 @@ pub(super) fn latest(row: &RowPrefix) -> Vec<u8> {
     row.as_bytes().to_vec()
 }
 
+/// `row`: the stamp of the `null` version, in `Nulls`.
+pub(super) fn null(row: &RowPrefix) -> Vec<u8> {
+    row.as_bytes().to_vec()
+}
+
+/// The stamp in what follows `row` in a key of `Versions`.
+pub(super) fn stamp(rest: &[u8]) -> Option<Stamp> {
+    let inverted = u64::from_be_bytes(rest.try_into().ok()?);
+    Some(Stamp::new(!inverted))
+}
+
 /// `row, !stamp (8)`: a version in `Versions`, newest first.
 pub(super) fn version(row: &RowPrefix, stamp: Stamp) -> Vec<u8> {
     row.with(&(!stamp.get()).to_be_bytes())
@@ -95,6 +106,9 @@ pub(super) enum Kind {
     Floor = 11,
     /// `bucket (8)`: its uploads are being aborted. No value.
     Aborting = 12,
+    /// `bucket (8)`: what it holds, counted. At a split these rows stay with the parent: only sums
+    /// over a bucket's partitions count.
+    Usage = 13,
 }
 
 /// The keys of a group's side rows.
@@ -104,6 +118,12 @@ pub(super) struct Side(PartitionId);
 impl Side {
     pub(super) const fn new(group: PartitionId) -> Self {
         Self(group)
+    }
+
+    /// The group.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) const fn group(self) -> PartitionId {
+        self.0
     }
 
     fn key(self, kind: Kind, rest: &[&[u8]]) -> Vec<u8> {

@@ -21,7 +21,7 @@ use enfilade_placement::PartitionId;
 use crate::api::command::{GroupTime, KeyReply, Outcome, PartitionCommand, PartitionEnvelope};
 use crate::api::key::{ObjectKey, RowPrefix};
 use crate::api::root::Partition;
-use crate::rows::{Rows, RowsError, Table, Txn};
+use crate::rows::{RowWrite, Rows, RowsError, Table, Txn};
 use crate::typed;
 
 use door::Door;
@@ -71,14 +71,12 @@ pub fn apply(
                 if let Some(refusal) = door::refuses(&settings, *revision, op) {
                     return Ok(Err(refusal));
                 }
-                let mut rows = Keyed {
-                    txn,
-                    side,
-                    row,
-                    settings,
-                    now,
-                };
-                apply::key(&mut rows, op)
+                let mut rows = Keyed::new(txn, side, row, settings, now);
+                let outcome = apply::key(&mut rows, op)?;
+                if outcome.is_ok() {
+                    rows.count(*bucket)?;
+                }
+                Ok(outcome)
             })
         }
         PartitionCommand::Bucket {
@@ -107,6 +105,12 @@ pub fn apply(
             Ok(Ok(KeyReply::Done))
         }
     }
+}
+
+/// Whether a write is of a row that goes by itself after a time, or of the entry that has it go.
+pub(crate) fn is_kept_for_a_while(write: &RowWrite) -> bool {
+    let kinds = [Kind::Result, Kind::Expiry].map(|kind| kind as u8);
+    write.table == Table::Side && write.key.get(4).is_some_and(|kind| kinds.contains(kind))
 }
 
 /// Writes the rows of a new, empty partition: its range, its epoch, time 0. Does nothing when the

@@ -14,6 +14,7 @@ use openraft::raft::ReadPolicy;
 use openraft::{BasicNode, Config, Raft, RaftMetrics, SnapshotPolicy};
 use tokio::sync::watch;
 
+use super::heartbeats::Heartbeats;
 use super::log::GroupLog;
 use super::network::Network;
 use super::snapshot;
@@ -33,6 +34,9 @@ use crate::wire::Peers;
 
 /// The partition that a cluster is born with: it covers the whole key space.
 pub const FIRST_PARTITION: PartitionId = PartitionId::new(1);
+
+/// The part of the time between two heartbeats that one waits for those of other groups.
+const HEARTBEAT_PARTS: u32 = 8;
 
 /// What groups are made of.
 pub struct Parts {
@@ -56,6 +60,7 @@ pub struct Parts {
 pub struct Groups {
     pub(crate) parts: Parts,
     config: Arc<Config>,
+    heartbeats: Arc<Heartbeats>,
     groups: RwLock<BTreeMap<PartitionId, Arc<Group>>>,
     /// Serialises opening, so that no group is opened twice.
     opening: tokio::sync::Mutex<()>,
@@ -106,9 +111,12 @@ impl Groups {
         let held = parts.rows.groups()?;
         let config = config(&parts.settings)?;
         let (groups, opening) = (RwLock::default(), tokio::sync::Mutex::new(()));
+        let window = parts.settings.heartbeat / HEARTBEAT_PARTS;
+        let heartbeats = Heartbeats::new(Arc::clone(&parts.peers), window, parts.env.clone());
         let groups = Arc::new(Self {
             parts,
             config,
+            heartbeats,
             groups,
             opening,
         });
@@ -163,6 +171,7 @@ impl Groups {
             replica,
             peers,
             rpc,
+            heartbeats: Arc::clone(&self.heartbeats),
         };
         let (config, voted) = (Arc::clone(&self.config), log.has_voted());
         let raft = Raft::new(replica, config, network, log.clone(), state.clone());

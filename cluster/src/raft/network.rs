@@ -23,6 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
+use super::heartbeats::Heartbeats;
 use super::log::command_len;
 use super::snapshot::{Export, Part, SnapshotData};
 use super::types::{Position, TypeConfig, Vote};
@@ -38,6 +39,8 @@ pub(crate) struct Network {
     pub(crate) peers: Arc<Peers>,
     /// The longest wait for the answer to one message.
     pub(crate) rpc: Duration,
+    /// Where heartbeats go.
+    pub(crate) heartbeats: Arc<Heartbeats>,
 }
 
 /// The connection of one group to one replica.
@@ -50,6 +53,7 @@ pub(crate) struct Connection {
     lane: Lane,
     peers: Arc<Peers>,
     rpc: Duration,
+    heartbeats: Arc<Heartbeats>,
 }
 
 impl Network {
@@ -62,6 +66,7 @@ impl Network {
             lane,
             peers: Arc::clone(&self.peers),
             rpc: self.rpc,
+            heartbeats: Arc::clone(&self.heartbeats),
         }
     }
 }
@@ -87,14 +92,39 @@ fn unreachable(text: impl ToString) -> Unreachable<TypeConfig> {
 }
 
 impl Connection {
-    fn client(&self) -> Result<GrpcClient<Channel>, Unreachable<TypeConfig>> {
+    /// The process, whose address is then known.
+    fn reach(&self) -> Result<EnclosureId, Unreachable<TypeConfig>> {
         let target = u32::try_from(self.target)
             .map(EnclosureId::new)
             .map_err(unreachable)?;
         if self.peers.address(target).is_none() {
             self.peers.learn(target, &self.address);
         }
+        Ok(target)
+    }
+
+    fn client(&self) -> Result<GrpcClient<Channel>, Unreachable<TypeConfig>> {
+        let target = self.reach()?;
         self.peers.client(target, self.lane).map_err(unreachable)
+    }
+
+    /// A heartbeat goes with those of other groups.
+    async fn beat(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: &RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let limit = option.soft_ttl().min(self.rpc);
+        let beat = self.heartbeats.send(self.reach()?, self.group, request);
+        match tokio::time::timeout(limit, beat).await {
+            Ok(answer) => answer.map_err(|status| rpc_error(&status)),
+            Err(_) => Err(RPCError::Timeout(Timeout {
+                action: RPCTypes::AppendEntries,
+                id: self.replica,
+                target: self.target,
+                timeout: limit,
+            })),
+        }
     }
 
     /// Sends one message and waits for its answer, within the time that openraft allows.
@@ -159,6 +189,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        if self.lane == Lane::Heartbeats && request.entries.is_empty() {
+            return self.beat(request, &option).await;
+        }
         let (request, short) = cut(request);
         let action = RPCTypes::AppendEntries;
         let answer = self.send(

@@ -19,6 +19,7 @@ use rocksdb::{
 };
 
 use super::log_writer::LogWriter;
+use super::rocks_forget::{Forgetter, forgets_removed};
 use super::rocks_rows::RocksRows;
 use super::store::{
     Done, ExportBegin, LogStore, LogWrite, RowRange, RowSink, RowSource, StateStore, WithRows,
@@ -46,6 +47,7 @@ pub(super) enum Kept {
 pub struct Rocks {
     db: Arc<DB>,
     writer: LogWriter,
+    forgetter: Forgetter,
 }
 
 impl Rocks {
@@ -80,6 +82,7 @@ impl Rocks {
         let db = Arc::new(db);
         Ok(Self {
             writer: LogWriter::start(Arc::clone(&db), settings.sync)?,
+            forgetter: Forgetter::start(Arc::clone(&db))?,
             db,
         })
     }
@@ -125,6 +128,12 @@ fn family_options(name: &str, cache: &Cache, settings: &StorageSettings) -> Opti
     } else {
         options.set_compression_type(DBCompressionType::Lz4);
         blocks.set_bloom_filter(10.0, false);
+    }
+    if Table::ALL
+        .iter()
+        .any(|table| table.name() == name && table.is_listed())
+    {
+        forgets_removed(&mut options);
     }
     options.set_block_based_table_factory(&blocks);
     options.set_write_buffer_size(settings.write_buffer);
@@ -205,7 +214,7 @@ fn log_index(key: &[u8]) -> io::Result<u64> {
 
 impl StateStore for Rocks {
     fn read(&self, act: &mut WithRows<'_>) -> io::Result<()> {
-        act(&RocksRows::now(&self.db))
+        act(&RocksRows::now(&self.db, &self.forgetter))
     }
 
     fn position(&self, group: PartitionId) -> io::Result<Option<Bytes>> {
@@ -244,7 +253,7 @@ impl StateStore for Rocks {
         begin: &mut ExportBegin<'_>,
         sink: &mut RowSink<'_>,
     ) -> io::Result<()> {
-        let rows = RocksRows::now(&self.db);
+        let rows = RocksRows::now(&self.db, &self.forgetter);
         let position = rows.kept(&kept_key(group, Kept::Position))?;
         let ranges = begin(&rows, position)?;
         for (index, range) in ranges.iter().enumerate() {
@@ -316,6 +325,7 @@ fn fill(db: &DB, batch: &mut WriteBatch, writes: Vec<RowWrite>) {
         let family = family(db, write.table.name());
         match write.value {
             Some(value) => batch.put_cf(family, write.key, value),
+            None if write.table.is_listed() => batch.put_cf(family, write.key, []),
             None => batch.delete_cf(family, write.key),
         }
     }

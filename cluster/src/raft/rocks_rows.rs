@@ -1,4 +1,8 @@
 //! [`Rows`] over a RocksDB snapshot: what was committed when it was taken.
+//!
+//! RocksDB passes over tombstones without telling: a page behind a million of them would take as
+//! long as it takes. So a removed row of a listed table is a row without value, which a survey
+//! counts, until [`super::rocks_forget`] has it gone.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -7,20 +11,28 @@ use bytes::Bytes;
 use rocksdb::{DB, ReadOptions, Snapshot};
 
 use super::rocks::{Flow, RAFT, family};
+use super::rocks_forget::Forgetter;
 use super::store::RowRange;
-use crate::rows::{Row, Rows, RowsError, Table, Visit};
+use crate::rows::{Row, Rows, RowsError, Survey, Table, Visit};
 
 /// The rows of one moment.
 pub(super) struct RocksRows<'a> {
     db: &'a DB,
+    forgetter: &'a Forgetter,
     snapshot: Snapshot<'a>,
+}
+
+/// Whether a value stands for a removed row.
+pub(super) const fn is_removed(table: Table, value: &[u8]) -> bool {
+    table.is_listed() && value.is_empty()
 }
 
 impl<'a> RocksRows<'a> {
     /// The rows as they are now.
-    pub(super) fn now(db: &'a DB) -> Self {
+    pub(super) fn now(db: &'a DB, forgetter: &'a Forgetter) -> Self {
         Self {
             db,
+            forgetter,
             snapshot: db.snapshot(),
         }
     }
@@ -77,7 +89,8 @@ fn failed(table: Table, error: rocksdb::Error) -> RowsError {
 impl Rows for RocksRows<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
         let value = self.snapshot.get_cf(family(self.db, table.name()), key);
-        value.map_err(|error| failed(table, error))
+        let value = value.map_err(|error| failed(table, error))?;
+        Ok(value.filter(|value| !is_removed(table, value)))
     }
 
     fn scan(
@@ -86,6 +99,19 @@ impl Rows for RocksRows<'_> {
         from: &[u8],
         to: Option<&[u8]>,
         visit: &mut Visit<'_>,
+    ) -> Result<(), RowsError> {
+        self.survey(table, from, to, &mut |key, value| match value {
+            Some(value) => visit(key, value),
+            None => ControlFlow::Continue(()),
+        })
+    }
+
+    fn survey(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Survey<'_>,
     ) -> Result<(), RowsError> {
         if to.is_some_and(|to| from >= to) {
             return Ok(());
@@ -97,13 +123,18 @@ impl Rows for RocksRows<'_> {
         let family = family(self.db, table.name());
         let mut rows = self.snapshot.raw_iterator_cf_opt(family, options);
         rows.seek(from);
+        let mut removed = 0usize;
         while let Some((key, value)) = rows.item() {
-            if visit(key, value).is_break() {
-                return Ok(());
+            let gone = is_removed(table, value);
+            removed += usize::from(gone);
+            if visit(key, (!gone).then_some(value)).is_break() {
+                break;
             }
             rows.next();
         }
-        rows.status().map_err(|error| failed(table, error))
+        rows.status().map_err(|error| failed(table, error))?;
+        self.forgetter.met(table, from, removed);
+        Ok(())
     }
 
     fn last(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Option<Row>, RowsError> {
@@ -116,6 +147,9 @@ impl Rows for RocksRows<'_> {
         let family = family(self.db, table.name());
         let mut rows = self.snapshot.raw_iterator_cf_opt(family, options);
         rows.seek_to_last();
+        while rows.value().is_some_and(|value| is_removed(table, value)) {
+            rows.prev();
+        }
         rows.status().map_err(|error| failed(table, error))?;
         Ok(rows
             .item()

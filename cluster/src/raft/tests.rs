@@ -315,3 +315,63 @@ proptest! {
         prop_assert_eq!(target.position(GROUP).unwrap().unwrap(), "new");
     }
 }
+
+/// How many rows of a table are there, and how many removed ones are passed over.
+fn surveyed(store: &Rocks, table: Table) -> (usize, usize) {
+    let (mut there, mut removed) = (0, 0);
+    let count = &mut |rows: &dyn Rows| {
+        rows.survey(table, &[], None, &mut |_, value| {
+            match value {
+                Some(_) => there += 1,
+                None => removed += 1,
+            }
+            ControlFlow::Continue(())
+        })
+        .map_err(io::Error::other)
+    };
+    store.read(count).unwrap();
+    (there, removed)
+}
+
+#[test]
+fn removed_rows_are_not_there_show_in_surveys_and_are_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let store = rocks(&dir);
+    let key = |number: u32| number.to_be_bytes().to_vec();
+    let write = |table, number, value: Option<&[u8]>| RowWrite {
+        table,
+        key: key(number),
+        value: value.map(<[u8]>::to_vec),
+    };
+    let commit = |table, numbers: std::ops::Range<u32>, value: Option<&[u8]>| {
+        let writes = numbers.map(|number| write(table, number, value));
+        store.commit(GROUP, writes.collect(), b"here").unwrap();
+    };
+    for table in [Table::Latest, Table::Side] {
+        commit(table, 0..5_000, Some(b"value"));
+        commit(table, 0..900, None);
+    }
+    assert_eq!(surveyed(&store, Table::Latest), (4_100, 900));
+    assert_eq!(surveyed(&store, Table::Side), (4_100, 0));
+    store
+        .read(&mut |rows| {
+            let last = rows.last(Table::Latest, &key(0), &key(900)).unwrap();
+            assert_eq!(
+                (rows.get(Table::Latest, &key(7)).unwrap(), last),
+                (None, None)
+            );
+            let (last, _) = rows
+                .last(Table::Latest, &key(0), &key(901))
+                .unwrap()
+                .unwrap();
+            assert_eq!(last, key(900));
+            Ok(())
+        })
+        .unwrap();
+    // Where there are many, a survey has them forgotten; what was written again stays.
+    commit(Table::Latest, 900..4_000, None);
+    commit(Table::Latest, 17..18, Some(b"again"));
+    while surveyed(&store, Table::Latest) != (1_001, 0) {
+        std::thread::yield_now();
+    }
+}

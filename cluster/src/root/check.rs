@@ -146,6 +146,7 @@ impl Check<'_> {
         for bucket in buckets {
             let sound =
                 bucket.revision > 0 && (1..self.head.next.bucket).contains(&bucket.id.get());
+            let sound = sound && !(bucket.deleting && bucket.pending.is_some());
             self.expect(sound, || format!("{bucket:?}"));
         }
         Ok(())

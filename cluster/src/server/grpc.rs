@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::MetadataService;
 use crate::call::Call;
 use crate::raft::groups::Group;
+use crate::raft::heartbeats::{BeatAnswers, Beats};
 use crate::raft::snapshot::{Part, SnapshotData, Staging};
 use crate::raft::types::{SnapshotMeta, TypeConfig, Vote};
 use crate::wire::{Envelope, GrpcServer, GrpcService, MESSAGE_BYTES_MAX, open};
@@ -140,6 +141,17 @@ impl GrpcService for Door {
             .await
             .map_err(stopped)?;
         Ok(self.seal(group, &answer))
+    }
+
+    async fn beats(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let group = self.admit(&request)?;
+        let beats: Beats = open(request.get_ref())?;
+        let answers = beats.into_iter().map(async |(group, beat)| {
+            let replica = self.service.replica_for(group).await.ok()?;
+            replica.raft.append_entries(beat).await.ok()
+        });
+        let answers: BeatAnswers = futures::future::join_all(answers).await;
+        Ok(self.seal(group, &answers))
     }
 
     async fn vote(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {

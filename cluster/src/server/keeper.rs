@@ -16,7 +16,7 @@ use super::volumes::VolumeKeeper;
 use crate::api::command::{GroupTime, PartitionCommand, PartitionEnvelope};
 use crate::api::encoding::encode;
 use crate::api::error::MetadataError;
-use crate::api::root::{RootCommand, RootEnvelope, RootView};
+use crate::api::root::{Bucket, RootCommand, RootEnvelope, RootView};
 use crate::client::in_process;
 use crate::metrics::metrics;
 use crate::raft::groups::Group;
@@ -44,7 +44,7 @@ struct Keeper {
     volumes_at: Duration,
     /// When enclosures went out by themselves.
     outs: BTreeMap<EnclosureId, Duration>,
-    /// Since when a bucket is seen in deletion, at which revision.
+    /// Since when a bucket is seen in deletion or another change, at which revision.
     deletions: BTreeMap<BucketId, (u64, Duration)>,
     /// Changes of members that are under way.
     changes: BTreeMap<PartitionId, JoinHandle<Option<()>>>,
@@ -198,7 +198,7 @@ impl Keeper {
                 service.keep(command).await;
             }
         }
-        self.resume_deletions(service, view, now);
+        self.resume_changes(service, view, now);
     }
 
     /// Changes of enclosures and drives that follow from heartbeats and their absence.
@@ -248,16 +248,17 @@ impl Keeper {
         commands
     }
 
-    /// Takes up deletions of buckets that somebody began and did not end (PROTOCOLS 6).
-    fn resume_deletions(&mut self, service: &MetadataService, view: &RootView, now: Duration) {
-        let deleting = view.buckets.values().filter(|bucket| bucket.deleting);
-        let deleting: BTreeMap<_, _> = deleting.map(|bucket| (bucket.id, bucket)).collect();
+    /// Takes up changes of buckets that somebody began and did not end (PROTOCOLS 6).
+    fn resume_changes(&mut self, service: &MetadataService, view: &RootView, now: Duration) {
+        let changing = |bucket: &&Bucket| bucket.deleting || bucket.pending.is_some();
+        let changing = view.buckets.values().filter(changing);
+        let changing: BTreeMap<_, _> = changing.map(|bucket| (bucket.id, bucket)).collect();
         self.deletions.retain(|id, (revision, _)| {
-            deleting
+            changing
                 .get(id)
                 .is_some_and(|bucket| bucket.revision == *revision)
         });
-        for bucket in deleting.into_values() {
+        for bucket in changing.into_values() {
             let (_, since) = self
                 .deletions
                 .entry(bucket.id)
@@ -270,15 +271,18 @@ impl Keeper {
             let (client, bucket) = (in_process::client(service), bucket.clone());
             let stop = service.0.stop.clone();
             service.0.tasks.spawn(async move {
-                match stop
-                    .run_until_cancelled(client.resume_deletion(&bucket))
-                    .await
-                {
+                let resume = async {
+                    match bucket.deleting {
+                        true => client.resume_deletion(&bucket).await,
+                        false => client.resume_versioning(&bucket).await,
+                    }
+                };
+                match stop.run_until_cancelled(resume).await {
                     Some(Ok(outcome)) => {
-                        tracing::info!(bucket = bucket.name, ?outcome, "a deletion was ended");
+                        tracing::info!(bucket = bucket.name, ?outcome, "a change was ended");
                     }
                     Some(Err(error)) => {
-                        tracing::warn!(bucket = bucket.name, %error, "a deletion is stuck");
+                        tracing::warn!(bucket = bucket.name, %error, "a change is stuck");
                     }
                     None => {}
                 }

@@ -232,6 +232,7 @@ const fn pages(call: &Call) -> bool {
     matches!(
         call,
         Call::List { .. }
+            | Call::Versions { .. }
             | Call::Uploads { .. }
             | Call::Parts { .. }
             | Call::IsEmpty { .. }

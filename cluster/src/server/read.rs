@@ -126,6 +126,20 @@ fn answer_bucket(rows: &dyn Rows, call: &Call) -> Result<Option<Answer>, Metadat
             check_page(query.limit)?;
             Answer::List(partition::read::list(rows, *partition, *bucket, query).map_err(failed)?)
         }
+        Call::Versions {
+            partition,
+            bucket,
+            query,
+        } => {
+            check_bucket(rows, *partition, *bucket)?;
+            check_page(query.limit)?;
+            let page = partition::read::versions(rows, *partition, *bucket, query);
+            Answer::Versions(page.map_err(failed)?)
+        }
+        Call::Usage { partition, bucket } => {
+            check_bucket(rows, *partition, *bucket)?;
+            Answer::Usage(partition::read::usage(rows, *partition, *bucket).map_err(failed)?)
+        }
         Call::Uploads {
             partition,
             bucket,

@@ -1,9 +1,11 @@
 //! The state of the groups of this replica, for operators and metrics.
 
+use std::collections::BTreeMap;
+
 use enfilade_placement::{EnclosureId, Epoch, PartitionId};
 
 use super::MetadataService;
-use crate::api::query::GroupStatus;
+use crate::api::query::{GroupStatus, Usage};
 use crate::metrics::metrics;
 use crate::partition;
 use crate::raft::groups::Group;
@@ -46,6 +48,36 @@ impl MetadataService {
         }
     }
 
+    /// What the buckets hold in the partitions that this replica leads.
+    fn gauge_buckets(&self) {
+        let Ok(view) = self.local_view() else { return };
+        let names: BTreeMap<_, _> = view.buckets.values().map(|b| (b.id, &b.name)).collect();
+        let mut sums: BTreeMap<&str, Usage> = BTreeMap::new();
+        for group in self.0.groups.all() {
+            if group.id == PartitionId::ROOT || !group.leads() {
+                continue;
+            }
+            let usages = group.with_rows(|rows| {
+                partition::read::usages(rows, group.id).map_err(super::read::failed)
+            });
+            for (bucket, usage) in usages.unwrap_or_default() {
+                if let Some(name) = names.get(&bucket) {
+                    *sums.entry(name).or_default() += usage;
+                }
+            }
+        }
+        // Buckets that are gone, and partitions that another leads now.
+        metrics().bucket_objects.reset();
+        metrics().bucket_bytes.reset();
+        for (name, usage) in sums {
+            let bytes = usage.bytes + usage.older_bytes + usage.part_bytes;
+            let label = [name];
+            let objects = metrics().bucket_objects.with_label_values(&label);
+            objects.set(usage.objects);
+            metrics().bucket_bytes.with_label_values(&label).set(bytes);
+        }
+    }
+
     /// Brings the gauges up to date.
     pub(super) fn gauge(&self) {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -72,6 +104,7 @@ impl MetadataService {
                 .with_label_values(&label)
                 .set(signed(last));
         }
+        self.gauge_buckets();
         if let Some(rocks) = &self.0.rocks {
             let [memtables, cache, tables] = rocks.sizes();
             metrics().memtable_bytes.set(signed(memtables));

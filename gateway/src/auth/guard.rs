@@ -116,7 +116,7 @@ const READING: &[&str] = &[
 ];
 
 /// The operations that are offered, and their query parameters.
-pub(crate) const OPERATIONS: [(&str, &[&str]); 23] = [
+pub(crate) const OPERATIONS: [(&str, &[&str]); 25] = [
     ("AbortMultipartUpload", &["uploadId"]),
     ("CompleteMultipartUpload", &["uploadId"]),
     ("CopyObject", &[]),
@@ -153,12 +153,25 @@ pub(crate) const OPERATIONS: [(&str, &[&str]); 23] = [
             "uploads",
         ],
     ),
+    (
+        "ListObjectVersions",
+        &[
+            "delimiter",
+            "encoding-type",
+            "key-marker",
+            "max-keys",
+            "prefix",
+            "version-id-marker",
+            "versions",
+        ],
+    ),
     ("ListObjects", LISTING),
     ("ListObjectsV2", LISTING),
     (
         "ListParts",
         &["max-parts", "part-number-marker", "uploadId"],
     ),
+    ("PutBucketVersioning", &["versioning"]),
     ("PutObject", &[]),
     ("UploadPart", &["partNumber", "uploadId"]),
     ("UploadPartCopy", &["partNumber", "uploadId"]),

@@ -199,7 +199,7 @@ impl Reader {
             return error;
         };
         let (at, stamp) = self.pieces.object();
-        match self.inner.metadata.object(at, Some(stamp)).await {
+        match self.inner.metadata.object(at, Some(stamp.into())).await {
             Ok(Some(found)) if found.record.kind == VersionKind::Object => {
                 tracing::error!(%error, key = %at, "an object cannot be read");
                 error

@@ -8,9 +8,10 @@ use s3s::dto::{
     self, BucketCannedACL, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput,
     CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
     GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput,
-    HeadBucketOutput, ListBucketsInput, ListBucketsOutput, ObjectOwnership,
+    HeadBucketOutput, ListBucketsInput, ListBucketsOutput, MFADelete, ObjectOwnership,
+    PutBucketVersioningInput, PutBucketVersioningOutput,
 };
-use s3s::{S3Request, S3Response, S3Result};
+use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::s3::conditions::timestamp;
 use crate::s3::{Front, errors, text, whole};
@@ -152,6 +153,34 @@ pub(crate) async fn versioning(
         status: status.map(BucketVersioningStatus::from_static),
         ..GetBucketVersioningOutput::default()
     }))
+}
+
+pub(crate) async fn set_versioning(
+    front: &Front,
+    req: S3Request<PutBucketVersioningInput>,
+) -> S3Result<S3Response<PutBucketVersioningOutput>> {
+    whole::verify_whole(&req)?;
+    let input = req.input;
+    let wanted = input.versioning_configuration;
+    if wanted
+        .mfa_delete
+        .is_some_and(|mfa| mfa.as_str() == MFADelete::ENABLED)
+    {
+        return Err(errors::not_implemented("MFA delete"));
+    }
+    let versioning = match wanted.status.as_ref().map(BucketVersioningStatus::as_str) {
+        Some(BucketVersioningStatus::ENABLED) => Versioning::Enabled,
+        Some(BucketVersioningStatus::SUSPENDED) => Versioning::Suspended,
+        _ => {
+            let text = "The versioning status must be Enabled or Suspended";
+            return Err(errors::error(S3ErrorCode::MalformedXML, text));
+        }
+    };
+    let expected = input.expected_bucket_owner.as_deref();
+    let name = front.bucket(&input.bucket, expected).await?.name;
+    // Answered when every partition of the bucket has heard of it (PROTOCOLS 6).
+    propose(front, RootCommand::SetVersioning { name, versioning }).await?;
+    Ok(S3Response::new(PutBucketVersioningOutput {}))
 }
 
 pub(crate) async fn list(

@@ -50,7 +50,7 @@ pub(crate) async fn upload(
     let reply = front
         .commit(&bucket, &input.key, front.request(), op)
         .await?;
-    let version_id = object::put_version(&reply);
+    let version_id = object::put_version(&bucket, &reply);
     let KeyReply::Completed { etag, checksum, .. } = reply else {
         return Err(errors::internal(
             "a completion was answered as something else",

@@ -21,7 +21,7 @@ use crate::path::types::{ReadContent, WriteBody, Written};
 use crate::s3::checksum::{self, of_body, scope_type, tell_checksum};
 use crate::s3::conditions::{ReadConditions, Verdict, on_write, strong, timestamp};
 use crate::s3::errors::Fault;
-use crate::s3::front::{BODY_LEN_MAX, checked_key};
+use crate::s3::front::{BODY_LEN_MAX, checked_key, told_version};
 use crate::s3::multipart::upload_id;
 use crate::s3::parts::{self, PartAt, part_number};
 use crate::s3::range::of_copy_source;
@@ -31,6 +31,8 @@ use crate::s3::{Front, attributes, body, errors, object};
 struct Source {
     at: ObjectKey,
     found: Found,
+    /// Its version id, as it is told.
+    version: Option<String>,
 }
 
 impl Source {
@@ -56,7 +58,10 @@ impl Source {
         let at = ObjectKey::new(bucket.id, &**key);
         let found = front.found(&at, version_id.as_deref()).await?;
         match conditions.decide(&found.record.etag, found.record.modified_ms) {
-            Verdict::Pass => Ok(Self { at, found }),
+            Verdict::Pass => {
+                let version = told_version(&bucket, &found.record);
+                Ok(Self { at, found, version })
+            }
             Verdict::NotModified | Verdict::Failed => {
                 let text = "At least one of the pre-conditions on the source did not hold";
                 Err(errors::error(S3ErrorCode::PreconditionFailed, text))
@@ -149,6 +154,7 @@ pub(crate) async fn object(
     let algorithm = asked.or(carried);
     let whole = 0..record.len;
     let (owner, digests) = (Owner { at, upload: None }, (algorithm, bucket.etag));
+    let copy_source_version_id = source.version.clone();
     let written = source.rewrite(front, whole, owner, digests).await?;
     let checksum = of_body(&written, algorithm)?;
     let etag = checksum::etag_of(&written, bucket.etag)?;
@@ -177,7 +183,8 @@ pub(crate) async fn object(
     tell_checksum!(result, checksum.algorithm, checksum.value);
     Ok(S3Response::new(CopyObjectOutput {
         copy_object_result: Some(result),
-        version_id: object::put_version(&reply),
+        copy_source_version_id,
+        version_id: object::put_version(&bucket, &reply),
         ..CopyObjectOutput::default()
     }))
 }
@@ -235,6 +242,7 @@ pub(crate) async fn part(
     let conditions = source_conditions!(input);
     let owner = input.expected_source_bucket_owner.as_deref();
     let source = Source::find(front, &input.copy_source, owner, &conditions).await?;
+    let copy_source_version_id = source.version.clone();
     let range = of_copy_source(input.copy_source_range.as_deref(), source.found.record.len)?;
     let written = source
         .rewrite(front, range, part.owner(), (algorithm, bucket.etag))
@@ -250,6 +258,7 @@ pub(crate) async fn part(
     }
     Ok(S3Response::new(UploadPartCopyOutput {
         copy_part_result: Some(result),
+        copy_source_version_id,
         ..UploadPartCopyOutput::default()
     }))
 }

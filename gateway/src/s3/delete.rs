@@ -1,6 +1,6 @@
 //! Deleting objects, one or many.
 
-use enfilade_cluster::api::command::{Conditions, KeyOp, KeyReply};
+use enfilade_cluster::api::command::{Conditions, KeyOp, KeyReply, Versioning};
 use enfilade_cluster::api::root::Bucket;
 use futures::{StreamExt, stream};
 use s3s::dto::{
@@ -10,7 +10,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::s3::conditions::on_write;
-use crate::s3::front::{checked_key, version_of};
+use crate::s3::front::{checked_key, version_of, version_text};
 use crate::s3::{Front, errors, whole};
 
 /// The most objects of one multi-delete, as in S3.
@@ -52,16 +52,19 @@ async fn delete(
     conditions: Conditions,
 ) -> S3Result<Deleted> {
     checked_key(key)?;
-    let version = version.map(version_of).transpose()?.flatten();
+    let named = version.map(version_of).transpose()?;
     let modified_ms = front.env.clock.wall_ms();
     let op = KeyOp::Delete {
-        version,
+        version: named,
         conditions,
         modified_ms,
     };
     match front.commit(bucket, key, front.request(), op).await? {
         KeyReply::Deleted { marker, .. } => Ok(Deleted {
-            marker: marker.map(|stamp| stamp.to_string()),
+            marker: marker.map(|stamp| match version {
+                Some(version) => version.to_owned(),
+                None => version_text(bucket.versioning == Versioning::Suspended, stamp),
+            }),
         }),
         other => Err(errors::internal(
             "a delete was answered as something else",

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use enfilade_cluster::api::MetadataClient;
-use enfilade_cluster::api::command::{KeyOp, KeyReply, Refusal, WriteRequest};
+use enfilade_cluster::api::command::{KeyOp, KeyReply, Refusal, Versioning, WriteRequest};
 use enfilade_cluster::api::key::{KEY_LEN_MAX, ObjectKey};
 use enfilade_cluster::api::query::Found;
-use enfilade_cluster::api::record::{ChecksumAlgorithm, VersionKind};
+use enfilade_cluster::api::record::{ChecksumAlgorithm, ObjectRecord, VersionId, VersionKind};
 use enfilade_cluster::api::root::{Bucket, EtagKind, RootView};
 use enfilade_cluster::env::Env;
 use enfilade_placement::{RequestId, Stamp};
@@ -188,12 +188,13 @@ impl Front {
         ))
     }
 
-    /// The current object of a key, with its record.
+    /// The current object of a key, or the version named, with its record.
     ///
     /// # Errors
-    /// `NoSuchKey`, also behind a delete marker; `NoSuchVersion` for a version that is not there.
+    /// `NoSuchKey`, also behind a delete marker; `NoSuchVersion` for a version that is not there;
+    /// `MethodNotAllowed` for one that is a delete marker.
     pub(crate) async fn found(&self, at: &ObjectKey, version: Option<&str>) -> S3Result<Found> {
-        let version = version.map(version_of).transpose()?.flatten();
+        let version = version.map(version_of).transpose()?;
         let found = self
             .metadata
             .object(at, version)
@@ -201,8 +202,9 @@ impl Front {
             .map_err(errors::metadata)?;
         match found {
             Some(found) if found.record.kind == VersionKind::Object => Ok(found),
-            _ if version.is_some() => Err(no_such_version()),
-            _ => Err(errors::no_such_key()),
+            Some(marker) => Err(is_marker(&marker.record, version.is_some())),
+            None if version.is_some() => Err(no_such_version()),
+            None => Err(errors::no_such_key()),
         }
     }
 
@@ -221,15 +223,59 @@ impl Front {
     }
 }
 
-/// The version that a client names: none for `null`, the only one of a bucket without versions.
+/// The S3 version id of what was written while versioning was not enabled.
+pub(crate) const NULL: &str = "null";
+
+/// The version that a client names.
 ///
 /// # Errors
 /// `NoSuchVersion` when it cannot be one of ours.
-pub(crate) fn version_of(text: &str) -> S3Result<Option<Stamp>> {
-    if text == "null" {
-        return Ok(None);
+pub(crate) fn version_of(text: &str) -> S3Result<VersionId> {
+    if text == NULL {
+        return Ok(VersionId::Null);
     }
-    text.parse().map(Some).map_err(|_| no_such_version())
+    let stamp = text.parse::<Stamp>().map_err(|_| no_such_version())?;
+    Ok(VersionId::Stamp(stamp))
+}
+
+/// The S3 version id of a version.
+pub(crate) fn version_text(null: bool, stamp: Stamp) -> String {
+    match null {
+        true => NULL.to_owned(),
+        false => stamp.to_string(),
+    }
+}
+
+/// The version id that a read tells: none in a bucket that never kept versions.
+pub(crate) fn told_version(bucket: &Bucket, record: &ObjectRecord) -> Option<String> {
+    let kept = bucket.versioning != Versioning::Off || !record.null_version;
+    kept.then(|| version_text(record.null_version, record.stamp))
+}
+
+/// A read met a delete marker: 404 when it asked for the key, 405 when it asked for the marker.
+fn is_marker(record: &ObjectRecord, named: bool) -> s3s::S3Error {
+    let mut error = match named {
+        true => errors::error(
+            S3ErrorCode::MethodNotAllowed,
+            "The specified version is a delete marker",
+        ),
+        false => errors::no_such_key(),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/xml"),
+    );
+    headers.insert(
+        "x-amz-delete-marker",
+        http::HeaderValue::from_static("true"),
+    );
+    let version = version_text(record.null_version, record.stamp);
+    if let Ok(version) = http::HeaderValue::try_from(version) {
+        headers.insert("x-amz-version-id", version);
+    }
+    error.set_headers(headers);
+    error
 }
 
 fn no_such_version() -> s3s::S3Error {

@@ -18,7 +18,13 @@ use crate::s3::{Front, errors};
 struct Listing {
     entries: Vec<ListEntry>,
     next: Option<String>,
+    /// As [`ListQuery::inside`] of the next one.
+    inside: bool,
 }
+
+/// How many pages one answer is gathered from: pages are short where much was deleted, and then the
+/// answer is too.
+pub(crate) const PAGES_MAX: usize = 50;
 
 /// The number of entries that a request allows, at most [`PAGE_MAX`].
 ///
@@ -35,31 +41,41 @@ pub(crate) fn some(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// Gathers pages, which may be short or empty, until the answer is full or the end is reached.
-async fn gather(front: &Front, bucket: &Bucket, mut query: ListQuery) -> S3Result<Listing> {
+/// Gathers pages, which may be short or empty, until the answer is full, the end is reached, or
+/// there were many. Without `tokens` it does not end inside a prefix: a key could not say so.
+async fn gather(
+    front: &Front,
+    bucket: &Bucket,
+    mut query: ListQuery,
+    tokens: bool,
+) -> S3Result<Listing> {
     let mut listing = Listing {
         entries: Vec::new(),
         next: None,
+        inside: false,
     };
     if query.limit == 0 {
         return Ok(listing);
     }
-    loop {
+    for turn in 1.. {
         let left = query.limit;
         let page = front.metadata.list(bucket.id, query.clone()).await;
         let page = page.map_err(errors::metadata)?;
         let got = u32::try_from(page.entries.len()).unwrap_or(u32::MAX);
         listing.entries.extend(page.entries);
-        listing.next = page.next;
+        (listing.next, listing.inside) = (page.next, page.inside);
         query.limit = left.saturating_sub(got);
-        if listing.next.is_none() || query.limit == 0 {
-            return Ok(listing);
+        let enough = turn >= PAGES_MAX && (tokens || !listing.inside);
+        if listing.next.is_none() || query.limit == 0 || enough {
+            break;
         }
         if listing.next <= query.after {
             return Err(errors::internal("a listing does not go on", "pages repeat"));
         }
         query.after.clone_from(&listing.next);
+        query.inside = listing.inside;
     }
+    Ok(listing)
 }
 
 /// The entries as S3 tells them, in its two lists.
@@ -82,7 +98,11 @@ fn told(
     (objects, prefixes)
 }
 
-fn told_object(listed: ListedObject, encoding: Encoding, owner: Option<&Owner>) -> Object {
+pub(crate) fn told_object(
+    listed: ListedObject,
+    encoding: Encoding,
+    owner: Option<&Owner>,
+) -> Object {
     let algorithm = listed
         .checksum
         .map(|(algorithm, _)| checksum::name(algorithm));
@@ -118,9 +138,10 @@ pub(crate) async fn objects(
         prefix: prefix.clone(),
         delimiter: delimiter.clone(),
         after: some(input.marker.clone()),
+        inside: false,
         limit,
     };
-    let Listing { entries, next } = gather(front, &bucket, query).await?;
+    let Listing { entries, next, .. } = gather(front, &bucket, query, false).await?;
     let owner = front.owner();
     let (contents, prefixes) = told(entries, encoding, Some(&owner));
     Ok(S3Response::new(ListObjectsOutput {
@@ -146,9 +167,9 @@ pub(crate) async fn objects_v2(
     let encoding = Encoding::of(input.encoding_type.as_ref())?;
     let limit = limit(input.max_keys)?;
     let token = some(input.continuation_token);
-    let after = match &token {
-        Some(token) => Some(text::place(token)?),
-        None => some(input.start_after.clone()),
+    let (after, inside) = match &token {
+        Some(token) => text::place_inside(token)?,
+        None => (some(input.start_after.clone()), false),
     };
     let bucket = front
         .bucket(&input.bucket, input.expected_bucket_owner.as_deref())
@@ -158,9 +179,14 @@ pub(crate) async fn objects_v2(
         prefix: prefix.clone(),
         delimiter: delimiter.clone(),
         after,
+        inside,
         limit,
     };
-    let Listing { entries, next } = gather(front, &bucket, query).await?;
+    let Listing {
+        entries,
+        next,
+        inside,
+    } = gather(front, &bucket, query, true).await?;
     let count = i32::try_from(entries.len()).unwrap_or(i32::MAX);
     let owner = input.fetch_owner.unwrap_or(false).then(|| front.owner());
     let (contents, prefixes) = told(entries, encoding, owner.as_ref());
@@ -171,7 +197,7 @@ pub(crate) async fn objects_v2(
         key_count: Some(count),
         continuation_token: token,
         is_truncated: Some(next.is_some()),
-        next_continuation_token: next.as_deref().map(text::token),
+        next_continuation_token: next.as_deref().map(|next| text::token_inside(next, inside)),
         contents: Some(contents),
         common_prefixes: Some(prefixes),
         delimiter: delimiter.map(|text| encoding.write(&text)),

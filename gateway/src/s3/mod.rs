@@ -20,6 +20,7 @@ mod parts;
 mod range;
 mod settings;
 mod text;
+mod versions;
 pub(crate) mod whole;
 
 use s3s::dto::{
@@ -31,10 +32,11 @@ use s3s::dto::{
     GetBucketVersioningOutput, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput,
     GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput,
     HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PostObjectInput,
-    PostObjectOutput, PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput,
-    UploadPartInput, UploadPartOutput,
+    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput,
+    ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PostObjectInput, PostObjectOutput,
+    PutBucketVersioningInput, PutBucketVersioningOutput, PutObjectInput, PutObjectOutput,
+    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
@@ -64,6 +66,8 @@ operations! {
     get_bucket_location, GetBucketLocationInput, GetBucketLocationOutput => bucket::location;
     get_bucket_versioning, GetBucketVersioningInput, GetBucketVersioningOutput
         => bucket::versioning;
+    put_bucket_versioning, PutBucketVersioningInput, PutBucketVersioningOutput
+        => bucket::set_versioning;
     put_object, PutObjectInput, PutObjectOutput => object::put;
     post_object, PostObjectInput, PostObjectOutput => object::post;
     get_object, GetObjectInput, GetObjectOutput => object::get;
@@ -76,6 +80,7 @@ operations! {
     delete_objects, DeleteObjectsInput, DeleteObjectsOutput => delete::many;
     list_objects, ListObjectsInput, ListObjectsOutput => list::objects;
     list_objects_v2, ListObjectsV2Input, ListObjectsV2Output => list::objects_v2;
+    list_object_versions, ListObjectVersionsInput, ListObjectVersionsOutput => versions::list;
     create_multipart_upload, CreateMultipartUploadInput, CreateMultipartUploadOutput
         => multipart::create;
     complete_multipart_upload, CompleteMultipartUploadInput, CompleteMultipartUploadOutput

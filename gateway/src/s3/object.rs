@@ -1,9 +1,10 @@
 //! Objects: put, get, head.
 
-use enfilade_cluster::api::command::{KeyOp, KeyReply, NewObject};
+use enfilade_cluster::api::command::{KeyOp, KeyReply, NewObject, Versioning};
 use enfilade_cluster::api::key::ObjectKey;
 use enfilade_cluster::api::query::Found;
 use enfilade_cluster::api::record::{Checksum, ObjectRecord};
+use enfilade_cluster::api::root::Bucket;
 use enfilade_storage_node::api::Owner;
 use http::{HeaderMap, HeaderValue, header};
 use s3s::dto::{
@@ -18,7 +19,7 @@ use crate::path::types::ReadContent;
 use crate::s3::attributes::{self, signed, standard};
 use crate::s3::checksum::{Claims, etag_of, of_body, scope_type, tell_checksum, verified_sha256};
 use crate::s3::conditions::{ReadConditions, Verdict, on_write, strong, timestamp};
-use crate::s3::front::{Receive, checked_key};
+use crate::s3::front::{NULL, Receive, checked_key, told_version};
 use crate::s3::range::{Selection, select};
 use crate::s3::{Front, body, errors};
 
@@ -70,16 +71,22 @@ pub(crate) async fn put(
     let mut answer = PutObjectOutput {
         checksum_type: Some(scope_type(checksum.scope)),
         e_tag: Some(strong(etag)),
-        version_id: put_version(&reply),
+        version_id: put_version(&bucket, &reply),
         ..PutObjectOutput::default()
     };
     tell_checksum!(answer, checksum.algorithm, checksum.value);
     Ok(S3Response::new(answer))
 }
 
-/// The version id to tell after a put, when the bucket keeps versions.
-pub(crate) fn put_version(reply: &KeyReply) -> Option<String> {
+/// The version id to tell after a put, when the bucket keeps versions or did.
+pub(crate) fn put_version(bucket: &Bucket, reply: &KeyReply) -> Option<String> {
     match reply {
+        KeyReply::Put {
+            versioned: false, ..
+        }
+        | KeyReply::Completed {
+            versioned: false, ..
+        } => (bucket.versioning == Versioning::Suspended).then(|| NULL.to_owned()),
         KeyReply::Put {
             stamp,
             versioned: true,
@@ -204,6 +211,7 @@ pub(crate) async fn get(
         input.range = None;
     }
     let (selection, mut answer) = read_of!(input).decide(&found.record)?;
+    answer.version_id = told_version(&bucket, &found.record);
     let len = selection.bytes.end - selection.bytes.start;
     let bytes = front
         .path
@@ -233,6 +241,7 @@ pub(crate) async fn head(
     );
     let (_, answer) = read_of!(input).decide(&found.record)?;
     let mut answer = attributes::head(answer);
+    answer.version_id = told_version(&bucket, &found.record);
     // For a GET, s3s does this.
     answer.cache_control = overrides.0.or(answer.cache_control);
     answer.content_disposition = overrides.1.or(answer.content_disposition);
@@ -255,6 +264,7 @@ pub(crate) async fn attributes(
     let Found { record, .. } = front.found(&at, input.version_id.as_deref()).await?;
     let mut answer = GetObjectAttributesOutput {
         last_modified: Some(timestamp(record.modified_ms)),
+        version_id: told_version(&bucket, &record),
         ..GetObjectAttributesOutput::default()
     };
     // One header may name several, with commas between.
@@ -339,6 +349,7 @@ pub(crate) async fn tagging(
         .await?;
     let at = ObjectKey::new(bucket.id, input.key);
     let found = front.found(&at, input.version_id.as_deref()).await?;
+    let version_id = told_version(&bucket, &found.record);
     let tags = found.record.attributes.tags.into_iter();
     let tag_set = tags
         .map(|(key, value)| Tag {
@@ -348,6 +359,6 @@ pub(crate) async fn tagging(
         .collect();
     Ok(S3Response::new(GetObjectTaggingOutput {
         tag_set,
-        version_id: None,
+        version_id,
     }))
 }

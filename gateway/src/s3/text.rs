@@ -10,6 +10,9 @@ use crate::s3::errors;
 /// What a token begins with, so that another form can be told from this one.
 const TOKEN_VERSION: char = '1';
 
+/// The same of a place inside a prefix that is yet to be listed.
+const TOKEN_INSIDE: char = '2';
+
 /// How the keys of an answer are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -83,6 +86,25 @@ pub(crate) fn place(token: &str) -> S3Result<String> {
         .ok_or_else(wrong)
 }
 
+/// As [`token`]; with `inside` of a place inside a prefix that is yet to be listed.
+pub(crate) fn token_inside(at: &str, inside: bool) -> String {
+    match inside {
+        true => format!("{TOKEN_INSIDE}{}", URL_SAFE_NO_PAD.encode(at)),
+        false => token(at),
+    }
+}
+
+/// The place that such a token names, and whether it is inside a prefix.
+///
+/// # Errors
+/// `InvalidArgument` when it is none of ours.
+pub(crate) fn place_inside(token: &str) -> S3Result<(Option<String>, bool)> {
+    match token.strip_prefix(TOKEN_INSIDE) {
+        Some(rest) => Ok((Some(place(&format!("{TOKEN_VERSION}{rest}"))?), true)),
+        None => Ok((Some(place(token)?), false)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +129,10 @@ mod tests {
     proptest! {
         #[test]
         fn every_place_reads_back_from_its_token(key in any::<String>()) {
+            for inside in [false, true] {
+                let read = place_inside(&token_inside(&key, inside)).unwrap();
+                prop_assert_eq!(read, (Some(key.clone()), inside));
+            }
             prop_assert_eq!(place(&token(&key)).unwrap(), key);
         }
     }

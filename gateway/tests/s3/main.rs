@@ -9,3 +9,4 @@ mod objects;
 mod outcomes;
 mod signatures;
 mod support;
+mod versions;

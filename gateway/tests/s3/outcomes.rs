@@ -1,6 +1,7 @@
 //! What clients hear when the metadata service fails or refuses.
 
-use enfilade_cluster::api::command::Refusal;
+use enfilade_cluster::api::MetadataClient;
+use enfilade_cluster::api::command::{KeyOp, KeyReply, Refusal, WriteRequest};
 use enfilade_cluster::api::error::MetadataError;
 
 use crate::support::client::call;
@@ -104,4 +105,30 @@ async fn refusals_have_their_codes() {
         client.put("/bucket/key", "x").await.refused(status, code);
         client.get("/bucket/key").await.refused(404, "NoSuchKey");
     }
+}
+
+#[tokio::test]
+async fn a_put_that_took_longer_than_orphans_live_fails_whole_or_is_there_whole() {
+    let cluster = Cluster::start().await;
+    let client = cluster.bucket("bucket").await;
+    let body = vec![b'x'; 300_000];
+    let puts = || {
+        let requests = cluster.metadata.requests.lock().unwrap().clone();
+        let put = |request: &WriteRequest| matches!(request.op, KeyOp::Put { .. });
+        requests.into_iter().filter(put).collect::<Vec<_>>()
+    };
+    // Condemned while its body was still arriving: no record, and none later.
+    cluster.metadata.next([Turn::Condemned]);
+    let late = client.put("/bucket/key", body.clone()).await;
+    late.refused(503, "ServiceUnavailable");
+    client.get("/bucket/key").await.refused(404, "NoSuchKey");
+    let again = cluster.metadata.inner.write(puts()[0].clone()).await;
+    assert_eq!(again.unwrap(), Err(Refusal::BlobCondemned));
+    client.get("/bucket/key").await.refused(404, "NoSuchKey");
+    // Committed first: what is asked for then is no orphan.
+    client.put("/bucket/key", body.clone()).await.expect(200);
+    let asked = cluster.metadata.condemn(&puts()[1]).await;
+    assert!(matches!(asked, KeyReply::Referenced(extents) if !extents.is_empty()));
+    let whole = client.get("/bucket/key").await.expect(200);
+    assert_eq!(whole.body, body);
 }

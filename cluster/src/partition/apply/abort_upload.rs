@@ -26,6 +26,7 @@ pub(super) fn abort(rows: &mut Keyed<'_, '_>, upload: UploadId) -> Result<usize,
     let span = keys::all_parts(&rows.row, upload);
     let parts = typed::collect::<PartRecord>(rows.txn, Table::Parts, &span, usize::MAX)?;
     for (_, part) in &parts {
+        rows.tally_part(part, -1);
         rows.release(&part.blob)?;
     }
     remove_upload(rows, upload)?;
@@ -34,6 +35,7 @@ pub(super) fn abort(rows: &mut Keyed<'_, '_>, upload: UploadId) -> Result<usize,
 
 /// Removes the rows of an upload and its parts; what becomes of the blobs is the caller's affair.
 pub(super) fn remove_upload(rows: &mut Keyed<'_, '_>, upload: UploadId) -> Result<(), RowsError> {
+    rows.usage.uploads -= 1;
     rows.txn
         .delete(Table::Uploads, keys::upload(&rows.row, upload));
     let span = keys::all_parts(&rows.row, upload);

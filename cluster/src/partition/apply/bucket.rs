@@ -99,14 +99,9 @@ fn abort_some(
         let Some((at, _)) = RowPrefix::split_row(&key) else {
             return Err(typed::broken(Table::Uploads, &key, "no object key"));
         };
-        let mut rows = Keyed {
-            txn,
-            side,
-            row: at.row_prefix(),
-            settings,
-            now: clock.now,
-        };
+        let mut rows = Keyed::new(txn, side, at.row_prefix(), settings, clock.now);
         let parts = abort(&mut rows, upload.id)?;
+        rows.count(bucket)?;
         left = left.saturating_sub(1 + parts);
         if left == 0 {
             break;

@@ -47,10 +47,13 @@ pub(super) fn apply(
     };
     let span = keys::all_parts(&rows.row, complete.upload);
     let parts = typed::collect::<PartRecord>(rows.txn, Table::Parts, &span, usize::MAX)?;
-    let mut parts = parts
+    let mut parts: BTreeMap<u16, PartRecord> = parts
         .into_iter()
         .map(|(_, part)| (part.number, part))
         .collect();
+    for part in parts.values() {
+        rows.tally_part(part, -1);
+    }
     let chosen = match choose(&mut parts, complete.parts) {
         Ok(chosen) => chosen,
         Err(refusal) => return Ok(Err(refusal)),

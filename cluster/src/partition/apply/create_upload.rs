@@ -24,6 +24,7 @@ pub(super) fn apply(
     }
     let key = keys::upload(&rows.row, upload);
     if rows.txn.get(Table::Uploads, &key)?.is_none() {
+        rows.usage.uploads += 1;
         let record = UploadRecord {
             id: upload,
             created_ms,

@@ -1,9 +1,7 @@
 //! Deletes the object of a key, or one version of it.
 
-use enfilade_placement::Stamp;
-
 use crate::api::command::{Conditions, KeyReply, Outcome, Refusal, Versioning};
-use crate::api::record::{Attributes, Content, ObjectRecord, VersionKind};
+use crate::api::record::{Attributes, Content, ObjectRecord, VersionId, VersionKind};
 use crate::partition::keyed::Keyed;
 use crate::rows::RowsError;
 
@@ -48,7 +46,7 @@ pub(super) fn key(
 /// Deletes one version for good. When it was the current one, the next older takes its place.
 pub(super) fn version(
     rows: &mut Keyed<'_, '_>,
-    stamp: Stamp,
+    version: VersionId,
     conditions: &Conditions,
     at_ms: u64,
 ) -> Result<Outcome, RowsError> {
@@ -56,9 +54,16 @@ pub(super) fn version(
     if let Some(refusal) = fails(conditions, latest.as_ref()) {
         return Ok(Err(refusal));
     }
-    let current = latest.as_ref().is_some_and(|latest| latest.stamp == stamp);
+    let current = latest.as_ref().is_some_and(|latest| match version {
+        VersionId::Stamp(stamp) => latest.stamp == stamp,
+        VersionId::Null => latest.null_version,
+    });
     let absent = latest.is_none();
-    let found = if current { latest } else { rows.older(stamp)? };
+    let found = match version {
+        _ if current => latest,
+        VersionId::Stamp(stamp) => rows.older(stamp)?,
+        VersionId::Null => rows.older_null()?,
+    };
     let Some(record) = found else {
         let (marker, existed) = (None, false);
         return Ok(Ok(KeyReply::Deleted { marker, existed }));
@@ -66,15 +71,16 @@ pub(super) fn version(
     if locked(&record, at_ms) {
         return Ok(Err(Refusal::Locked));
     }
+    let newest = current || (absent && rows.is_newest(record.stamp)?);
     if current {
         rows.remove_latest(&record)?;
     } else {
         rows.remove_older(&record)?;
     }
-    if current || absent {
-        rows.promote()?;
+    if newest {
+        rows.promote(record.stamp)?;
     }
-    let marker = (record.kind == VersionKind::DeleteMarker).then_some(stamp);
+    let marker = (record.kind == VersionKind::DeleteMarker).then_some(record.stamp);
     let existed = true;
     Ok(Ok(KeyReply::Deleted { marker, existed }))
 }

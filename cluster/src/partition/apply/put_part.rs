@@ -36,8 +36,10 @@ pub(super) fn apply(
     }
     let key = keys::part(&rows.row, upload, number);
     if let Some(old) = typed::load::<PartRecord>(rows.txn, Table::Parts, &key)? {
+        rows.tally_part(&old, -1);
         rows.release(&old.blob)?;
     }
+    rows.tally_part(part, 1);
     typed::store(rows.txn, Table::Parts, key, part);
     rows.reference(&part.blob, inline, Owner::Part { upload, number });
     Ok(Ok(KeyReply::PartPut))

@@ -6,7 +6,9 @@
 
 mod fold;
 mod list;
+mod merge;
 mod uploads;
+mod versions;
 
 use bytes::Bytes;
 use enfilade_placement::{BlobId, BucketId, Epoch, PartitionId, Stamp};
@@ -14,10 +16,11 @@ use enfilade_placement::{BlobId, BucketId, Epoch, PartitionId, Stamp};
 use crate::api::command::GroupTime;
 use crate::api::garbage::{GarbageEntry, GarbageQuery};
 use crate::api::key::{ObjectKey, RowPrefix};
-use crate::api::query::{BlobAt, Found, PartsPage, PartsQuery};
-use crate::api::record::{Blob, Content, ObjectRecord, PartRecord, Place, UploadRecord};
+use crate::api::query::{BlobAt, Found, PartsPage, PartsQuery, Usage};
+use crate::api::record::{Blob, Content, ObjectRecord, PartRecord, Place, UploadRecord, VersionId};
 use crate::partition::apply::ack_garbage::bit;
 use crate::partition::content;
+use crate::partition::keyed::older_null;
 use crate::partition::keys::{self, Kind, Side};
 use crate::partition::state::{self, Garbage};
 use crate::rows::{Rows, RowsError, Table};
@@ -25,6 +28,12 @@ use crate::typed;
 
 pub use list::list;
 pub use uploads::uploads;
+pub use versions::versions;
+
+/// The most rows, there or removed, that a page looks at: it may end short, also empty, so that
+/// its time is bounded whatever was deleted before. A little more than the most entries of a page:
+/// to pass over a removed row takes longer than to list one.
+pub const VISITED_MAX: usize = 1_500;
 
 /// What a partition is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,14 +99,18 @@ pub fn check_range(
 pub fn object(
     rows: &dyn Rows,
     at: &ObjectKey,
-    version: Option<Stamp>,
+    version: Option<VersionId>,
 ) -> Result<Option<Found>, RowsError> {
     let row = at.row_prefix();
     let latest: Option<ObjectRecord> = typed::load(rows, Table::Latest, &keys::latest(&row))?;
     let record = match (latest, version) {
         (Some(latest), None) => Some(latest),
-        (Some(latest), Some(version)) if latest.stamp == version => Some(latest),
-        (_, Some(version)) => typed::load(rows, Table::Versions, &keys::version(&row, version))?,
+        (Some(latest), Some(VersionId::Stamp(stamp))) if latest.stamp == stamp => Some(latest),
+        (Some(latest), Some(VersionId::Null)) if latest.null_version => Some(latest),
+        (_, Some(VersionId::Stamp(stamp))) => {
+            typed::load(rows, Table::Versions, &keys::version(&row, stamp))?
+        }
+        (_, Some(VersionId::Null)) => older_null(rows, &row)?,
         (None, None) => {
             let newest = typed::collect(rows, Table::Versions, &keys::all_of(&row), 1)?;
             newest.into_iter().next().map(|(_, marker)| marker)
@@ -202,6 +215,29 @@ pub fn is_empty(rows: &dyn Rows, group: PartitionId, bucket: BucketId) -> Result
     let span = range.cut(keys::all_of(&RowPrefix::of_bucket(bucket)));
     let latest = typed::is_empty(rows, Table::Latest, &span)?;
     Ok(latest && typed::is_empty(rows, Table::Versions, &span)?)
+}
+
+/// This partition's share of what a bucket holds.
+///
+/// # Errors
+/// When rows cannot be read or decoded.
+pub fn usage(rows: &dyn Rows, group: PartitionId, bucket: BucketId) -> Result<Usage, RowsError> {
+    let key = Side::new(group).bucket(Kind::Usage, bucket);
+    Ok(typed::load(rows, Table::Side, &key)?.unwrap_or_default())
+}
+
+/// What all buckets hold in this partition, by bucket.
+///
+/// # Errors
+/// When rows cannot be read or decoded.
+pub fn usages(rows: &dyn Rows, group: PartitionId) -> Result<Vec<(BucketId, Usage)>, RowsError> {
+    let span = Side::new(group).all(Kind::Usage);
+    let all = typed::collect::<Usage>(rows, Table::Side, &span, usize::MAX)?;
+    let bucket = |key: &[u8]| key.last_chunk().map(|id| u64::from_be_bytes(*id));
+    let named = all
+        .into_iter()
+        .filter_map(|(key, usage)| Some((BucketId::new(bucket(&key)?), usage)));
+    Ok(named.collect())
 }
 
 /// Dead blobs that are due: those that died at least `grace_ms` of partition time ago

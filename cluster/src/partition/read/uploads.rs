@@ -10,6 +10,7 @@ use crate::partition::state;
 use crate::rows::{Rows, RowsError, Table};
 use crate::typed;
 
+use super::VISITED_MAX;
 use super::fold::Folding;
 
 /// As [`crate::api::MetadataClient::uploads`], of the keys in this partition.
@@ -27,22 +28,35 @@ pub fn uploads(
     let mut page = UploadsPage::default();
     let mut last: Option<(String, Option<UploadId>)> = None;
     let mut from = match &query.after {
-        Some((key, Some(upload))) => after_upload(&folding, bucket, key, *upload),
+        Some((key, Some(upload))) => Some(after_upload(&folding, bucket, key, *upload)),
         Some((key, None)) => folding.first_after(key),
         None => Some(folding.first()),
     };
     let Some(range) = state::range(rows, Side::new(group))?.filter(|_| limit > 0) else {
         return Ok(page);
     };
+    let mut visited = 0;
     while let Some(first) = from.take() {
         let span = range.cut((first, folding.end()));
-        typed::scan(rows, Table::Uploads, &span, &mut |row, value| {
-            if page.uploads.len() + page.prefixes.len() >= limit {
+        typed::survey(rows, Table::Uploads, &span, &mut |row, value| {
+            let taken = page.uploads.len() + page.prefixes.len();
+            if taken >= limit || visited >= VISITED_MAX {
                 page.next = last.take();
                 return Ok(typed::go_on_while(false));
             }
-            let Some((at, _)) = RowPrefix::split_row(row) else {
-                return Err(typed::broken(Table::Uploads, row, "no object key"));
+            visited += 1;
+            let place = RowPrefix::split_row(row)
+                .and_then(|(at, rest)| Some((at, UploadId::from_bytes(rest.try_into().ok()?))));
+            let Some((at, upload)) = place else {
+                return Err(typed::broken(
+                    Table::Uploads,
+                    row,
+                    "no object key and upload",
+                ));
+            };
+            let Some(value) = value else {
+                last = Some((at.key, Some(upload)));
+                return Ok(typed::go_on_while(true));
             };
             if let Some(folded) = folding.folded(&at.key) {
                 page.prefixes.push(folded.to_owned());
@@ -65,16 +79,8 @@ pub fn uploads(
 }
 
 /// The first row after one upload of a key.
-fn after_upload(
-    folding: &Folding<'_>,
-    bucket: BucketId,
-    key: &str,
-    upload: UploadId,
-) -> Option<Vec<u8>> {
-    if folding.folded(key).is_some() {
-        return folding.first_after(key);
-    }
+fn after_upload(folding: &Folding<'_>, bucket: BucketId, key: &str, upload: UploadId) -> Vec<u8> {
     let mut row = keys::upload(&ObjectKey::new(bucket, key).row_prefix(), upload);
     row.push(0);
-    Some(row.max(folding.first()))
+    row.max(folding.first())
 }

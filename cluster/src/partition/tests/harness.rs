@@ -236,9 +236,13 @@ pub(super) fn put_if(blob: Blob, conditions: Conditions) -> KeyOp {
 }
 
 pub(super) fn delete(version: Option<u64>) -> KeyOp {
+    delete_if(version, Conditions::default())
+}
+
+pub(super) fn delete_if(version: Option<u64>, conditions: Conditions) -> KeyOp {
     KeyOp::Delete {
-        version: version.map(enfilade_placement::Stamp::new),
-        conditions: Conditions::default(),
+        version: version.map(|stamp| enfilade_placement::Stamp::new(stamp).into()),
+        conditions,
         modified_ms: 2_000,
     }
 }

@@ -14,7 +14,7 @@ use super::multipart::complete;
 const MIB: u64 = 1024 * 1024;
 
 /// Applies without the checks after each, which look at every row.
-fn fast(machine: &mut Machine, ops: Vec<(&str, KeyOp)>) {
+pub(super) fn fast(machine: &mut Machine, ops: Vec<(&str, KeyOp)>) {
     let mut envelopes = Vec::new();
     for (key, op) in ops {
         let command = machine.key_command(key, op);

@@ -102,7 +102,7 @@ proptest! {
         prefix in text(2), delimiter in delimiter(), after in option::of(text(4)), limit in 1u32..6,
     ) {
         let machine = filled(&keys, |id| put(inline(id, 1)));
-        let mut query = ListQuery { prefix, delimiter, after, limit };
+        let mut query = ListQuery { prefix, delimiter, after, inside: false, limit };
         let expected = naive(&keys, &query);
         let mut seen = Vec::new();
         loop {
@@ -111,7 +111,7 @@ proptest! {
             seen.extend(names(&page.entries));
             let Some(next) = page.next else { break };
             prop_assert!(!page.entries.is_empty());
-            query.after = Some(next);
+            (query.after, query.inside) = (Some(next), page.inside);
         }
         prop_assert_eq!(seen, expected);
     }
@@ -126,7 +126,7 @@ proptest! {
         for (index, key) in keys.iter().enumerate().filter(|(index, _)| index % 2 == 0) {
             machine.op(key, create_upload(500 - index as u128)).unwrap();
         }
-        let query = ListQuery { prefix, delimiter, after: None, limit };
+        let query = ListQuery { prefix, delimiter, after: None, inside: false, limit };
         let mut expected = Vec::new();
         for (name, folded) in naive(&keys, &query) {
             let index = keys.iter().position(|key| *key == name).unwrap_or_default() as u128;

@@ -7,5 +7,6 @@ mod heavy;
 mod listing;
 mod model;
 mod multipart;
+mod pages;
 mod random;
 mod versions;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::command::{KeyReply, Refusal, Versioning};
+use crate::api::command::{Conditions, ETags, KeyReply, Refusal, Versioning};
+use crate::api::query::Usage;
 use crate::api::record::{Blob, Place};
 
 use super::harness::etag;
@@ -14,6 +15,8 @@ pub(super) struct Version {
     pub(super) null: bool,
     pub(super) etag: String,
     pub(super) blobs: Option<Vec<Blob>>,
+    /// Under legal hold.
+    pub(super) held: bool,
 }
 
 /// One bucket.
@@ -67,6 +70,7 @@ impl Model {
             null,
             etag,
             blobs,
+            held: false,
         };
         self.keys.entry(key.to_owned()).or_default().push(version);
         stamp
@@ -86,29 +90,81 @@ impl Model {
         named && blob.place != Place::Inline
     }
 
-    pub(super) fn put(&mut self, key: &str, blob: Blob, if_absent: bool) -> Answer {
-        if if_absent && self.object(key).is_some() {
-            return Err(Refusal::PreconditionFailed);
+    /// Whether conditions on a key hold.
+    fn holds(&self, key: &str, conditions: &Conditions) -> Result<(), Refusal> {
+        let current = self.object(key).map(|version| &version.etag);
+        let names = |etags: &ETags, etag: &String| match etags {
+            ETags::Any => true,
+            ETags::These(these) => these.iter().any(|one| one == etag),
+        };
+        if let Some(etags) = &conditions.if_match {
+            let etag = current.ok_or(Refusal::NoSuchKey)?;
+            names(etags, etag)
+                .then_some(())
+                .ok_or(Refusal::PreconditionFailed)?;
         }
+        let excluded = conditions.if_none_match.as_ref().zip(current);
+        match excluded.is_some_and(|(etags, etag)| names(etags, etag)) {
+            true => Err(Refusal::PreconditionFailed),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a version that a write replaces may go.
+    fn may_replace(&self, key: &str) -> Result<(), Refusal> {
+        let replaces = self.versioning != Versioning::Enabled;
+        let versions = self.keys.get(key).into_iter().flatten();
+        let mut replaced = versions.filter(|version| replaces && version.null);
+        match replaced.any(|version| version.held) {
+            true => Err(Refusal::Locked),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn put(
+        &mut self,
+        key: &str,
+        blob: Blob,
+        conditions: &Conditions,
+        held: bool,
+    ) -> Answer {
+        self.holds(key, conditions)?;
         if self.is_condemned(key, &blob) {
             return Err(Refusal::BlobCondemned);
         }
+        self.may_replace(key)?;
         let stamp = self.add(key, etag(&blob), Some(vec![blob]));
+        let written = self
+            .keys
+            .get_mut(key)
+            .and_then(|versions| versions.last_mut());
+        written.unwrap().held = held;
         let versioned = self.versioning == Versioning::Enabled;
         let stamp = enfilade_placement::Stamp::new(stamp);
         Ok(KeyReply::Put { stamp, versioned })
     }
 
-    pub(super) fn delete(&mut self, key: &str) -> Answer {
+    pub(super) fn delete(&mut self, key: &str, conditions: &Conditions) -> Answer {
+        self.holds(key, conditions)?;
+        self.may_replace(key)?;
         let existed = self.object(key).is_some();
         let stamp = self.add(key, String::new(), None);
         let marker = (stamp > 0).then_some(enfilade_placement::Stamp::new(stamp));
         Ok(KeyReply::Deleted { marker, existed })
     }
 
-    pub(super) fn delete_version(&mut self, key: &str, stamp: u64) -> Answer {
+    pub(super) fn delete_version(
+        &mut self,
+        key: &str,
+        stamp: u64,
+        conditions: &Conditions,
+    ) -> Answer {
+        self.holds(key, conditions)?;
         let versions = self.keys.entry(key.to_owned()).or_default();
         let found = versions.iter().position(|version| version.stamp == stamp);
+        if found.is_some_and(|index| versions[index].held) {
+            return Err(Refusal::Locked);
+        }
         let removed = found.map(|index| versions.remove(index));
         if versions.is_empty() {
             self.keys.remove(key);
@@ -155,6 +211,7 @@ impl Model {
         upload: u128,
         numbers: &[u16],
         whole: &str,
+        conditions: &Conditions,
     ) -> Answer {
         let id = (key.to_owned(), upload);
         let Some(parts) = self.uploads.get(&id) else {
@@ -175,6 +232,8 @@ impl Model {
             }
             chosen.push(blob);
         }
+        self.holds(key, conditions)?;
+        self.may_replace(key)?;
         self.uploads.remove(&id);
         let len = chosen.iter().map(|blob| blob.len).sum();
         self.die(parts.into_values());
@@ -210,6 +269,34 @@ impl Model {
         }
         self.condemned.insert((key.to_owned(), blob));
         Ok(KeyReply::Condemned)
+    }
+
+    /// What there is, counted.
+    pub(super) fn usage(&self) -> Usage {
+        let signed = |len: u64| i64::try_from(len).unwrap();
+        let mut usage = Usage::default();
+        for versions in self.keys.values() {
+            for (index, version) in versions.iter().rev().enumerate() {
+                let Some(blobs) = &version.blobs else {
+                    usage.markers += 1;
+                    continue;
+                };
+                let bytes = signed(blobs.iter().map(|blob| blob.len).sum());
+                let (count, sum) = match index {
+                    0 => (&mut usage.objects, &mut usage.bytes),
+                    _ => (&mut usage.older, &mut usage.older_bytes),
+                };
+                (*count, *sum) = (*count + 1, *sum + bytes);
+            }
+        }
+        for parts in self.uploads.values() {
+            usage.uploads += 1;
+            for blob in parts.values() {
+                usage.parts += 1;
+                usage.part_bytes += signed(blob.len);
+            }
+        }
+        usage
     }
 
     /// Keys whose current version is an object.

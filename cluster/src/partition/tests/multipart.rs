@@ -251,7 +251,7 @@ fn a_completed_object_is_versioned_as_a_put_is() {
     ));
     let old = enfilade_placement::Stamp::new(old);
     assert!(
-        read::object(&machine.rows, &at("a"), Some(old))
+        read::object(&machine.rows, &at("a"), Some(old.into()))
             .unwrap()
             .is_some()
     );

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use enfilade_placement::{Stamp, UploadId, VolumeId};
+use proptest::bool;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
@@ -12,13 +13,13 @@ use crate::api::command::{
     Versioning,
 };
 use crate::api::garbage::{GarbageAck, GarbageQuery};
-use crate::api::query::{ListEntry, ListQuery, PartsQuery, UploadsQuery};
-use crate::api::record::{Blob, VersionKind};
+use crate::api::query::{ListEntry, ListQuery, PartsQuery, UploadsQuery, VersionsQuery};
+use crate::api::record::{Blob, VersionId, VersionKind};
 use crate::partition::read;
 use crate::rows::{MemoryRows, Txn};
 
 use super::harness::{
-    BUCKET, GROUP, Machine, at, condemn, create_upload, delete, dump, etag, inline, put_if,
+    BUCKET, GROUP, Machine, at, condemn, create_upload, delete_if, dump, etag, inline, object,
     put_part, striped,
 };
 use super::model::{Answer, Model};
@@ -32,15 +33,18 @@ enum Op {
     Put {
         key: &'static str,
         shape: Shape,
-        if_absent: bool,
+        condition: Condition,
+        held: bool,
     },
     Delete {
         key: &'static str,
+        condition: Condition,
     },
     /// Of the versions that the key has (or a stamp that it has not).
     DeleteVersion {
         key: &'static str,
         pick: usize,
+        condition: Condition,
     },
     Create {
         key: &'static str,
@@ -56,6 +60,7 @@ enum Op {
         key: &'static str,
         upload: u128,
         numbers: BTreeSet<u16>,
+        condition: Condition,
     },
     Abort {
         key: &'static str,
@@ -76,6 +81,17 @@ enum Op {
     Repeat,
 }
 
+/// A condition on a key; the ETag of its current object is found when the command is made.
+#[derive(Debug, Clone, Copy)]
+enum Condition {
+    None,
+    Absent,
+    Present,
+    Same,
+    Other,
+    NotSame,
+}
+
 #[derive(Debug, Clone)]
 enum Shape {
     Inline,
@@ -91,6 +107,17 @@ fn shape() -> impl Strategy<Value = Shape> {
     ]
 }
 
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![
+        5 => Just(Condition::None),
+        1 => Just(Condition::Absent),
+        1 => Just(Condition::Present),
+        1 => Just(Condition::Same),
+        1 => Just(Condition::Other),
+        1 => Just(Condition::NotSame),
+    ]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let key = || select(&KEYS[..]);
     let upload = || 0..UPLOADS;
@@ -101,15 +128,17 @@ fn op() -> impl Strategy<Value = Op> {
         Versioning::Suspended,
     ]);
     prop_oneof![
-        6 => (key(), shape(), any::<bool>())
-            .prop_map(|(key, shape, if_absent)| Op::Put { key, shape, if_absent }),
-        3 => key().prop_map(|key| Op::Delete { key }),
-        3 => (key(), any::<usize>()).prop_map(|(key, pick)| Op::DeleteVersion { key, pick }),
+        6 => (key(), shape(), condition(), bool::weighted(0.1))
+            .prop_map(|(key, shape, condition, held)| Op::Put { key, shape, condition, held }),
+        3 => (key(), condition()).prop_map(|(key, condition)| Op::Delete { key, condition }),
+        3 => (key(), any::<usize>(), condition())
+            .prop_map(|(key, pick, condition)| Op::DeleteVersion { key, pick, condition }),
         3 => (key(), upload()).prop_map(|(key, upload)| Op::Create { key, upload }),
         6 => (key(), upload(), 1u16..5, shape())
             .prop_map(|(key, upload, number, shape)| Op::Part { key, upload, number, shape }),
-        3 => (key(), upload(), btree_set(1u16..5, 0..3))
-            .prop_map(|(key, upload, numbers)| Op::Complete { key, upload, numbers }),
+        3 => (key(), upload(), btree_set(1u16..5, 0..3), condition()).prop_map(
+            |(key, upload, numbers, condition)| Op::Complete { key, upload, numbers, condition }
+        ),
         1 => (key(), upload()).prop_map(|(key, upload)| Op::Abort { key, upload }),
         3 => (key(), 0u128..8).prop_map(|(key, back)| Op::Condemn { key, back }),
         2 => versioning.prop_map(Op::Versioning),
@@ -173,22 +202,25 @@ impl Run {
             Op::Put {
                 key,
                 shape,
-                if_absent,
+                condition,
+                held,
             } => {
-                let blob = self.blob(&shape);
-                let if_none_match = if_absent.then_some(ETags::Any);
-                let conditions = Conditions {
-                    if_match: None,
-                    if_none_match,
-                };
-                let expected = self.model.put(key, blob.clone(), if_absent);
-                self.key(key, put_if(blob, conditions), expected);
+                let (blob, conditions) = (self.blob(&shape), self.conditions(key, condition));
+                let expected = self.model.put(key, blob.clone(), &conditions, held);
+                let mut object = object(blob);
+                object.attributes.lock.legal_hold = held;
+                self.key(key, KeyOp::Put { object, conditions }, expected);
             }
-            Op::Delete { key } => {
-                let expected = self.model.delete(key);
-                self.key(key, delete(None), expected);
+            Op::Delete { key, condition } => {
+                let conditions = self.conditions(key, condition);
+                let expected = self.model.delete(key, &conditions);
+                self.key(key, delete_if(None, conditions), expected);
             }
-            Op::DeleteVersion { key, pick } => self.delete_version(key, pick),
+            Op::DeleteVersion {
+                key,
+                pick,
+                condition,
+            } => self.delete_version(key, pick, condition),
             Op::Create { key, upload } => {
                 let expected = self.model.create_upload(key, upload);
                 self.key(key, create_upload(upload), expected);
@@ -207,7 +239,8 @@ impl Run {
                 key,
                 upload,
                 numbers,
-            } => self.complete(key, upload, &numbers),
+                condition,
+            } => self.complete(key, upload, &numbers, condition),
             Op::Abort { key, upload } => {
                 let expected = self.model.abort(key, upload);
                 let upload = UploadId::new(upload);
@@ -234,12 +267,31 @@ impl Run {
         }
     }
 
-    fn delete_version(&mut self, key: &str, pick: usize) {
+    fn conditions(&self, key: &str, condition: Condition) -> Conditions {
+        let current = self.model.current(key).map(|version| version.etag.clone());
+        let same = ETags::These(vec!["x".to_owned(), current.unwrap_or_default()]);
+        let other = ETags::These(vec!["other".to_owned()]);
+        let (if_match, if_none_match) = match condition {
+            Condition::None => (None, None),
+            Condition::Absent => (None, Some(ETags::Any)),
+            Condition::Present => (Some(ETags::Any), None),
+            Condition::Same => (Some(same), None),
+            Condition::Other => (Some(other), None),
+            Condition::NotSame => (None, Some(same)),
+        };
+        Conditions {
+            if_match,
+            if_none_match,
+        }
+    }
+
+    fn delete_version(&mut self, key: &str, pick: usize, condition: Condition) {
         let versions = self.model.keys.get(key).map_or(&[][..], Vec::as_slice);
         let picked = versions.get(pick % (versions.len() + 1));
         let stamp = picked.map_or(1_000_000, |version| version.stamp);
-        let expected = self.model.delete_version(key, stamp);
-        self.key(key, delete(Some(stamp)), expected);
+        let conditions = self.conditions(key, condition);
+        let expected = self.model.delete_version(key, stamp, &conditions);
+        self.key(key, delete_if(Some(stamp), conditions), expected);
     }
 
     fn versioning(&mut self, versioning: Versioning) {
@@ -260,7 +312,8 @@ impl Run {
         assert_eq!(self.command(command), Ok(KeyReply::Done));
     }
 
-    fn complete(&mut self, key: &str, upload: u128, numbers: &BTreeSet<u16>) {
+    fn complete(&mut self, key: &str, upload: u128, numbers: &BTreeSet<u16>, condition: Condition) {
+        let conditions = self.conditions(key, condition);
         let parts = self
             .model
             .uploads
@@ -274,14 +327,16 @@ impl Run {
             checksum: None,
         };
         let whole = format!("whole-{}", self.log.len());
-        let expected = self.model.complete(key, upload, &numbers, &whole);
+        let expected = self
+            .model
+            .complete(key, upload, &numbers, &whole, &conditions);
         let op = KeyOp::CompleteUpload {
             upload: UploadId::new(upload),
             parts: numbers.iter().map(chosen).collect(),
             etag: whole,
             checksum: None,
             modified_ms: 0,
-            conditions: Conditions::default(),
+            conditions,
         };
         self.key(key, op, expected);
     }
@@ -345,6 +400,11 @@ impl Run {
             })
             .collect();
         assert_eq!(listed, self.model.listed());
+        self.compare_versions();
+        assert_eq!(
+            read::usage(&self.machine.rows, GROUP, BUCKET).unwrap(),
+            self.model.usage()
+        );
         let empty = read::is_empty(&self.machine.rows, GROUP, BUCKET).unwrap();
         assert_eq!(empty, self.model.keys.is_empty());
         let query = UploadsQuery {
@@ -360,6 +420,48 @@ impl Run {
         self.compare_garbage();
     }
 
+    /// All versions in pages of three, and the `null` version by its name.
+    fn compare_versions(&self) {
+        let mut query = VersionsQuery {
+            limit: 3,
+            ..VersionsQuery::default()
+        };
+        let mut seen = Vec::new();
+        loop {
+            let page = read::versions(&self.machine.rows, GROUP, BUCKET, &query).unwrap();
+            assert!(page.versions.len() <= 3 && page.prefixes.is_empty());
+            seen.extend(page.versions);
+            if page.next.is_none() {
+                break;
+            }
+            query.after = page.next;
+        }
+        let seen = seen.iter().map(|one| {
+            let (key, stamp) = (one.object.key.as_str(), one.object.stamp.get());
+            let marker = one.kind == VersionKind::DeleteMarker;
+            (key, stamp, one.null_version, one.current, marker)
+        });
+        let told = |(key, versions): (_, &'_ Vec<super::model::Version>)| {
+            let newest = versions.last().map(|version| version.stamp);
+            let versions = versions.iter().rev().map(|version| {
+                let current = Some(version.stamp) == newest;
+                let marker = version.blobs.is_none();
+                (key, version.stamp, version.null, current, marker)
+            });
+            versions.collect::<Vec<_>>()
+        };
+        let keys = self.model.keys.iter().map(|(key, v)| (key.as_str(), v));
+        let expected: Vec<_> = keys.flat_map(told).collect();
+        assert_eq!(seen.collect::<Vec<_>>(), expected);
+        for key in KEYS {
+            let versions = self.model.keys.get(key).map_or(&[][..], Vec::as_slice);
+            let null = versions.iter().find(|version| version.null);
+            let found = read::object(&self.machine.rows, &at(key), Some(VersionId::Null));
+            let found = found.unwrap().map(|found| found.record.stamp.get());
+            assert_eq!(found, null.map(|version| version.stamp), "{key:?}");
+        }
+    }
+
     fn compare_key(&self, key: &str) {
         let found = self.machine.found(key);
         let stamp = found.as_ref().map(|found| found.record.stamp.get());
@@ -370,7 +472,7 @@ impl Run {
         );
         for version in self.model.keys.get(key).into_iter().flatten() {
             let stamp = Stamp::new(version.stamp);
-            let found = read::object(&self.machine.rows, &at(key), Some(stamp))
+            let found = read::object(&self.machine.rows, &at(key), Some(stamp.into()))
                 .unwrap()
                 .unwrap();
             let marker = found.record.kind == VersionKind::DeleteMarker;

@@ -56,7 +56,7 @@ fn with_versioning_everything_stays_and_a_marker_hides() {
     );
     for stamp in [null, second] {
         let stamp = enfilade_placement::Stamp::new(stamp);
-        let old = read::object(&machine.rows, &at("a"), Some(stamp))
+        let old = read::object(&machine.rows, &at("a"), Some(stamp.into()))
             .unwrap()
             .unwrap();
         assert_eq!(old.record.stamp, stamp);
@@ -110,7 +110,7 @@ fn suspended_versioning_replaces_the_null_version_wherever_it_is() {
     let second = machine.put("a", inline(3, 7));
     let version = |machine: &Machine, stamp| {
         let stamp = enfilade_placement::Stamp::new(stamp);
-        read::object(&machine.rows, &at("a"), Some(stamp)).unwrap()
+        read::object(&machine.rows, &at("a"), Some(stamp.into())).unwrap()
     };
     assert!(version(&machine, null).is_none());
     assert!(version(&machine, kept).is_some());
@@ -270,5 +270,5 @@ fn a_locked_version_is_neither_deleted_nor_replaced() {
         modified_ms: 2_001,
     };
     let stamp = enfilade_placement::Stamp::new(1);
-    assert!(machine.op("retained", late(Some(stamp))).is_ok());
+    assert!(machine.op("retained", late(Some(stamp.into()))).is_ok());
 }

@@ -10,7 +10,7 @@ use crate::rows::RowsError;
 pub(super) fn apply(state: &mut State<'_, '_>, name: &str) -> Result<RootReply, Stop> {
     let found = named(state, name)?;
     let mut bucket = found.ok_or_else(|| not_found(format!("bucket: {name}")))?;
-    if bucket.deleting {
+    if bucket.deleting || bucket.pending.is_some() {
         return Err(RootRefusal::BucketBusy.into());
     }
     bucket.deleting = true;

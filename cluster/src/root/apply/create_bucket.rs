@@ -28,6 +28,7 @@ pub(super) fn apply(
         versioning: Versioning::Off,
         deleting: false,
         etag: EtagKind::default(),
+        pending: None,
     };
     state.head.next.bucket += 1;
     state.set(keys::bucket_name(name), &bucket.id)?;

@@ -18,6 +18,7 @@ mod seal_volume;
 mod set_drive;
 mod set_enclosure;
 mod set_etag;
+mod set_versioning;
 mod suspend_volume;
 pub(super) mod tick;
 mod volume_fenced;
@@ -94,5 +95,11 @@ pub(super) fn command(
             ranges,
         } => refine_faults::apply(state, *volume, *member, ranges),
         RootCommand::SetEtag { name, etag } => set_etag::apply(state, name, *etag),
+        RootCommand::SetVersioning { name, versioning } => {
+            set_versioning::begin(state, name, *versioning)
+        }
+        RootCommand::EndSetVersioning { bucket, revision } => {
+            set_versioning::end(state, *bucket, *revision)
+        }
     }
 }

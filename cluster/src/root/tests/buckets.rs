@@ -2,6 +2,7 @@
 
 use enfilade_placement::BucketId;
 
+use crate::api::command::Versioning;
 use crate::api::root::{Bucket, EtagKind, RootCommand, RootOutcome, RootRefusal, RootReply};
 
 use super::harness::Root;
@@ -99,6 +100,39 @@ fn what_etags_are_changes_until_the_bucket_is_deleted_and_is_no_new_revision() {
     assert!(root.command(begin("a")).is_ok());
     assert_eq!(
         root.idle(set("a", EtagKind::Fast)),
+        Err(RootRefusal::BucketBusy)
+    );
+}
+
+#[test]
+fn versioning_changes_in_two_steps_and_is_not_mixed_with_others() {
+    let set = |versioning| RootCommand::SetVersioning {
+        name: "a".to_owned(),
+        versioning,
+    };
+    let done = |bucket, revision| RootCommand::EndSetVersioning { bucket, revision };
+    let mut root = Root::new();
+    assert!(matches!(
+        root.idle(set(Versioning::Enabled)),
+        Err(RootRefusal::NotFound(_))
+    ));
+    let id = bucket(create(&mut root, "a")).id;
+    let begun = bucket(root.command(set(Versioning::Enabled)));
+    assert_eq!((begun.revision, begun.versioning), (2, Versioning::Off));
+    assert_eq!(begun.pending, Some(Versioning::Enabled));
+    // Another driver of the same; another change; a deletion.
+    assert_eq!(bucket(root.idle(set(Versioning::Enabled))), begun);
+    for other in [set(Versioning::Suspended), begin("a"), done(id, 1)] {
+        assert_eq!(root.idle(other), Err(RootRefusal::BucketBusy));
+    }
+    let ended = bucket(root.command(done(id, 2)));
+    assert_eq!((ended.revision, ended.pending), (2, None));
+    assert_eq!(ended.versioning, Versioning::Enabled);
+    assert_eq!(root.idle(done(id, 2)), Err(RootRefusal::BucketBusy));
+    assert_eq!(bucket(root.idle(set(Versioning::Enabled))), ended);
+    assert!(root.command(begin("a")).is_ok());
+    assert_eq!(
+        root.idle(set(Versioning::Suspended)),
         Err(RootRefusal::BucketBusy)
     );
 }

@@ -10,6 +10,7 @@ use proptest::option;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 
+use crate::api::command::Versioning;
 use crate::api::root::{Addresses, EtagKind, RootCommand, RootEnvelope};
 use crate::rows::{MemoryRows, Rows, Table, Txn};
 
@@ -25,6 +26,10 @@ fn drive_state() -> impl Strategy<Value = DriveState> {
     select(vec![
         Healthy, Healthy, Healthy, Slow, Full, Failing, Gone, Returned,
     ])
+}
+
+fn versioning() -> impl Strategy<Value = Versioning> {
+    select(vec![Versioning::Enabled, Versioning::Suspended])
 }
 
 fn command() -> impl Strategy<Value = RootCommand> {
@@ -76,6 +81,12 @@ fn command() -> impl Strategy<Value = RootCommand> {
         (bucket(), any::<bool>()).prop_map(|(name, fast)| {
             let etag = if fast { EtagKind::Fast } else { EtagKind::Md5 };
             RootCommand::SetEtag { name, etag }
+        }),
+        (bucket(), versioning())
+            .prop_map(|(name, versioning)| { RootCommand::SetVersioning { name, versioning } }),
+        (1u64..5, 1u64..5).prop_map(|(bucket, revision)| {
+            let bucket = enfilade_placement::BucketId::new(bucket);
+            RootCommand::EndSetVersioning { bucket, revision }
         }),
         (1u64..5, 1u64..5, any::<bool>()).prop_map(|(bucket, revision, empty)| {
             let bucket = enfilade_placement::BucketId::new(bucket);

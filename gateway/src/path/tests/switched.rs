@@ -15,9 +15,9 @@ use enfilade_cluster::api::key::ObjectKey;
 use enfilade_cluster::api::memory::MemoryMetadata;
 use enfilade_cluster::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
-    UploadsQuery,
+    UploadsQuery, Usage, VersionsPage, VersionsQuery,
 };
-use enfilade_cluster::api::record::Blob;
+use enfilade_cluster::api::record::{Blob, VersionId};
 use enfilade_cluster::api::root::{LedgerQuery, LedgerRow, RootCommand, RootOutcome, RootView};
 use enfilade_cluster::api::{MetadataClient, Result};
 use enfilade_placement::{BlobId, BucketId, PartitionId, RequestId, Stamp, Volume, VolumeId};
@@ -62,7 +62,7 @@ impl MetadataClient for Switched {
         self.pass()?.write(request).await
     }
 
-    async fn object(&self, at: &ObjectKey, version: Option<Stamp>) -> Result<Option<Found>> {
+    async fn object(&self, at: &ObjectKey, version: Option<VersionId>) -> Result<Option<Found>> {
         self.pass()?.object(at, version).await
     }
 
@@ -94,6 +94,14 @@ impl MetadataClient for Switched {
 
     async fn list(&self, bucket: BucketId, query: ListQuery) -> Result<ListPage> {
         self.pass()?.list(bucket, query).await
+    }
+
+    async fn versions(&self, bucket: BucketId, query: VersionsQuery) -> Result<VersionsPage> {
+        self.pass()?.versions(bucket, query).await
+    }
+
+    async fn usage(&self, bucket: BucketId) -> Result<Usage> {
+        self.pass()?.usage(bucket).await
     }
 
     async fn uploads(&self, bucket: BucketId, query: UploadsQuery) -> Result<UploadsPage> {

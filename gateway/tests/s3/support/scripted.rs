@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use enfilade_cluster::api::command::{Outcome, Refusal, WriteRequest};
+use enfilade_cluster::api::command::{KeyOp, KeyReply, Outcome, Refusal, WriteRequest};
 use enfilade_cluster::api::error::MetadataError;
 use enfilade_cluster::api::garbage::{GarbageAck, GarbageEntry, GarbageQuery};
 use enfilade_cluster::api::heartbeat::{Heartbeat, HeartbeatReply};
@@ -14,9 +14,9 @@ use enfilade_cluster::api::key::ObjectKey;
 use enfilade_cluster::api::memory::MemoryMetadata;
 use enfilade_cluster::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
-    UploadsQuery,
+    UploadsQuery, Usage, VersionsPage, VersionsQuery,
 };
-use enfilade_cluster::api::record::Blob;
+use enfilade_cluster::api::record::{Blob, VersionId};
 use enfilade_cluster::api::root::{LedgerQuery, LedgerRow, RootCommand, RootOutcome, RootView};
 use enfilade_cluster::api::{MetadataClient, Result};
 use enfilade_placement::{BlobId, BucketId, PartitionId, RequestId, Stamp, Volume, VolumeId};
@@ -26,6 +26,8 @@ use enfilade_placement::{BlobId, BucketId, PartitionId, RequestId, Stamp, Volume
 pub(crate) enum Turn {
     /// It is committed, and nobody hears of it.
     Lost,
+    /// The blob of the put is condemned, and then it is proposed.
+    Condemned,
     /// It fails with this, and changes nothing.
     Fail(MetadataError),
     /// The state machine refuses it.
@@ -49,6 +51,20 @@ impl Scripted {
         }
     }
 
+    /// Asks for what a node asks for when the blob of a put has reached the orphan age.
+    pub(crate) async fn condemn(&self, put: &WriteRequest) -> KeyReply {
+        let KeyOp::Put { object, .. } = &put.op else {
+            panic!("not a put: {put:?}");
+        };
+        let blob = object.blob.id;
+        let condemn = WriteRequest {
+            request: RequestId::new(!blob.get()),
+            op: KeyOp::Condemn { blob },
+            ..put.clone()
+        };
+        self.inner.write(condemn).await.unwrap().unwrap()
+    }
+
     /// What the next writes come to; those after them are as ever.
     pub(crate) fn next(&self, turns: impl IntoIterator<Item = Turn>) {
         self.turns.lock().unwrap().extend(turns);
@@ -68,12 +84,17 @@ impl MetadataClient for Scripted {
                     "the leader is lost".to_owned(),
                 ))
             }
+            Some(Turn::Condemned) => {
+                let condemned = self.condemn(&request).await;
+                assert_eq!(condemned, KeyReply::Condemned);
+                self.inner.write(request).await
+            }
             Some(Turn::Fail(error)) => Err(error),
             Some(Turn::Refuse(refusal)) => Ok(Err(refusal)),
         }
     }
 
-    async fn object(&self, at: &ObjectKey, version: Option<Stamp>) -> Result<Option<Found>> {
+    async fn object(&self, at: &ObjectKey, version: Option<VersionId>) -> Result<Option<Found>> {
         self.inner.object(at, version).await
     }
 
@@ -97,6 +118,14 @@ impl MetadataClient for Scripted {
 
     async fn list(&self, bucket: BucketId, query: ListQuery) -> Result<ListPage> {
         self.inner.list(bucket, query).await
+    }
+
+    async fn versions(&self, bucket: BucketId, query: VersionsQuery) -> Result<VersionsPage> {
+        self.inner.versions(bucket, query).await
+    }
+
+    async fn usage(&self, bucket: BucketId) -> Result<Usage> {
+        self.inner.usage(bucket).await
     }
 
     async fn uploads(&self, bucket: BucketId, query: UploadsQuery) -> Result<UploadsPage> {

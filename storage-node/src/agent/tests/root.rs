@@ -13,9 +13,9 @@ use enfilade_cluster::api::heartbeat::{Heartbeat, HeartbeatReply};
 use enfilade_cluster::api::key::{ObjectKey, RowPrefix};
 use enfilade_cluster::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
-    UploadsQuery,
+    UploadsQuery, Usage, VersionsPage, VersionsQuery,
 };
-use enfilade_cluster::api::record::Blob;
+use enfilade_cluster::api::record::{Blob, VersionId};
 use enfilade_cluster::api::root::{
     LedgerQuery, LedgerRow, Partition, RootCommand, RootOutcome, RootRefusal, RootReply, RootView,
 };
@@ -302,7 +302,7 @@ impl MetadataClient for FakeRoot {
         Ok(())
     }
 
-    async fn object(&self, _: &ObjectKey, _: Option<Stamp>) -> Result<Option<Found>> {
+    async fn object(&self, _: &ObjectKey, _: Option<VersionId>) -> Result<Option<Found>> {
         unscripted()
     }
 
@@ -319,6 +319,14 @@ impl MetadataClient for FakeRoot {
     }
 
     async fn list(&self, _: BucketId, _: ListQuery) -> Result<ListPage> {
+        unscripted()
+    }
+
+    async fn versions(&self, _: BucketId, _: VersionsQuery) -> Result<VersionsPage> {
+        unscripted()
+    }
+
+    async fn usage(&self, _: BucketId) -> Result<Usage> {
         unscripted()
     }
 
