@@ -29,6 +29,8 @@ mod refusals;
 mod rot;
 #[path = "e2e/starts.rs"]
 mod starts;
+#[path = "e2e/versions.rs"]
+mod versions;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -66,6 +68,7 @@ async fn a_real_client_finds_all_of_s3_and_a_restart_keeps_everything() {
         multipart::makes_objects_of_parts(&client),
         multipart::copies_lists_and_aborts(&client),
         refusals::are_clear(&cluster),
+        versions::are_kept_and_counted(&cluster),
     );
     let kept = kept::write(&client).await;
     cluster.await_health(true).await;

@@ -1,7 +1,6 @@
 //! Bad input: a clear error, and nothing changed.
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 
 use crate::cluster::{Cluster, PASSWORD, USER, client, run};
 use crate::{answer, refused};
@@ -28,12 +27,6 @@ async fn of_s3(cluster: &Cluster) {
         answer(403, "InvalidAccessKeyId")
     );
 
-    let wanted = VersioningConfiguration::builder()
-        .status(BucketVersioningStatus::Enabled)
-        .build();
-    let versions = good.put_bucket_versioning().bucket("refusals");
-    let versions = versions.versioning_configuration(wanted).send().await;
-    assert_eq!(refused(versions), answer(501, "NotImplemented"));
     let policy = good.get_bucket_policy().bucket("refusals").send().await;
     assert_eq!(refused(policy), answer(501, "NotImplemented"));
     let long = "k".repeat(1025);

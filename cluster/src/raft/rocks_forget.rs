@@ -33,6 +33,7 @@ struct Request {
 
 /// The handle of the thread; it ends when this is dropped.
 pub(super) struct Forgetter {
+    db: Arc<DB>,
     queue: Option<SyncSender<Request>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -53,10 +54,12 @@ pub(super) fn forgets_removed(options: &mut Options) {
 impl Forgetter {
     pub(super) fn start(db: Arc<DB>) -> io::Result<Self> {
         let (queue, requests) = mpsc::sync_channel(QUEUE_MAX);
+        let of_thread = Arc::clone(&db);
         let thread = thread::Builder::new()
             .name("meta-forget".to_owned())
-            .spawn(move || run(&db, &requests))?;
+            .spawn(move || run(&of_thread, &requests))?;
         Ok(Self {
+            db,
             queue: Some(queue),
             thread: Some(thread),
         })
@@ -78,6 +81,8 @@ impl Forgetter {
 impl Drop for Forgetter {
     fn drop(&mut self) {
         self.queue = None;
+        // Nobody reads or writes any more; a compaction under way is begun anew another time.
+        self.db.cancel_all_background_work(false);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -146,9 +146,14 @@ impl GrpcService for Door {
     async fn beats(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
         let group = self.admit(&request)?;
         let beats: Beats = open(request.get_ref())?;
+        // One group that is stuck holds up no other.
+        let limit = self.service.0.settings.raft.heartbeat;
         let answers = beats.into_iter().map(async |(group, beat)| {
-            let replica = self.service.replica_for(group).await.ok()?;
-            replica.raft.append_entries(beat).await.ok()
+            let answer = async {
+                let replica = self.service.replica_for(group).await.ok()?;
+                replica.raft.append_entries(beat).await.ok()
+            };
+            tokio::time::timeout(limit, answer).await.ok().flatten()
         });
         let answers: BeatAnswers = futures::future::join_all(answers).await;
         Ok(self.seal(group, &answers))

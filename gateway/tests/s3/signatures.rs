@@ -111,9 +111,6 @@ async fn what_is_not_offered_is_not_implemented_and_changes_nothing() {
     let client = cluster.bucket("bucket").await;
     client.put("/bucket/key", "kept").await.expect(200);
     for refused in [
-        call("PUT", "/bucket")
-            .query("versioning", "")
-            .body("<VersioningConfiguration/>"),
         call("PUT", "/bucket").query("something-new", ""),
         call("DELETE", "/bucket").query("metadataConfiguration", ""),
         call("GET", "/bucket").query("policy", ""),
