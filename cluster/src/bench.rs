@@ -29,8 +29,8 @@ use crate::settings::Settings;
 /// Commands that are applied and committed together.
 const BATCH: usize = 512;
 
-/// Makes further groups with a replica at each of the services, which do nothing. Root knows nothing
-/// of them.
+/// Makes further groups with a replica at each of the services, which do nothing. Root knows
+/// nothing of them.
 ///
 /// # Errors
 /// When storage fails, or a group cannot begin.

@@ -167,8 +167,8 @@ impl<'t, 'a> Keyed<'t, 'a> {
     }
 
     /// Makes the newest of the older versions current, when it is an object. Nothing must be
-    /// current, nor anything newer than the version `gone`, which has just been removed: so what was
-    /// removed before it, from the newest on, is not passed over again.
+    /// current, nor anything newer than the version `gone`, which has just been removed: so what
+    /// was removed before it, from the newest on, is not passed over again.
     pub(super) fn promote(&mut self, gone: Stamp) -> Result<(), RowsError> {
         let (_, end) = keys::all_of(&self.row);
         let span = (keys::version(&self.row, gone), end);

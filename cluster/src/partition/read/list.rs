@@ -16,8 +16,8 @@ use super::fold::Folding;
 /// As [`crate::api::MetadataClient::list`], of the keys in this partition: a page without `next`
 /// ends the partition's range, which may end within the bucket.
 ///
-/// Every row that is there makes an entry, and keys that are folded are passed over by seeking. What
-/// was removed counts too: a page looks at [`VISITED_MAX`] rows at most, and then ends early.
+/// Every row that is there makes an entry, and keys that are folded are passed over by seeking.
+/// What was removed counts too: a page looks at [`VISITED_MAX`] rows at most, and then ends early.
 ///
 /// # Errors
 /// When rows cannot be read or decoded.
