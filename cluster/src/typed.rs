@@ -81,12 +81,15 @@ pub(crate) fn scan(
     failed.map_or(Ok(()), Err)
 }
 
+/// What a visitor of a survey is given, as [`crate::rows::Survey`], and answers.
+pub(crate) type Surveyor<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> Flow + 'a;
+
 /// Visits the rows of a span as [`Rows::survey`] does until the visitor breaks or fails.
 pub(crate) fn survey(
     rows: &dyn Rows,
     table: Table,
     (from, to): &Span,
-    visit: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Flow,
+    visit: &mut Surveyor<'_>,
 ) -> Result<(), RowsError> {
     let mut failed = None;
     if to.as_ref().is_some_and(|to| from >= to) {
