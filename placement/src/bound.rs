@@ -19,10 +19,11 @@
 //! or crowded; prices from a finished plan ([`crate::plan`]) account for all of it at once. The
 //! largest of the four is told. Tests compare it with an exhaustive search.
 
-use crate::plan::finish::Prices;
 use crate::plan::level::Goal;
 use crate::plan::sites::{Role, Sites, VACANT};
 use crate::plan::table::Table;
+use crate::plan::tally::is_doubled;
+use crate::plan::{self, finish::Prices};
 
 /// What a plan started from and where it got.
 pub(crate) struct Case<'a> {
@@ -39,9 +40,7 @@ pub(crate) struct Case<'a> {
 
 /// The least bytes that any scheme must move or rebuild; see the module.
 pub(crate) fn least(mut case: Case<'_>, prices: Option<&Prices>) -> u64 {
-    case.can_stay = (0..case.table.len())
-        .map(|volume| case.can_stay(volume))
-        .collect();
+    case.can_stay = case.which_can_stay();
     let count = case.sites.len();
     let priced = |price: &dyn Fn(u32) -> i64| -> Prices { case.sites.all().map(price).collect() };
     let even = |drive: u32| matches!(case.sites.role(drive), Role::Takes | Role::Gives);
@@ -121,16 +120,22 @@ impl Case<'_> {
         sum
     }
 
-    /// Whether all members of a volume can stay where they were, as far as spread goes.
-    fn can_stay(&self, volume: usize) -> bool {
-        let origins = self.table.origins(volume);
-        let goes = |drive: &u32| self.sites.must_go(*drive);
-        if self.table.doubled(volume).is_some() || origins.iter().any(goes) {
-            return false;
-        }
-        let limits = self.goal.limits[self.table.profile(volume)];
-        let mut tally = Tally::of(self, limits.enclosure, limits.chain);
-        origins.iter().all(|drive| tally.add(*drive))
+    /// By volume, whether all members can stay where they were, as far as spread goes.
+    fn which_can_stay(&self) -> Vec<bool> {
+        let mut tally = plan::tally::Tally::new(self.sites);
+        let mut can_stay = |volume: usize| {
+            let origins = self.table.origins(volume);
+            let limits = self.goal.limits[self.table.profile(volume)];
+            let worst = tally.worst(origins, |_| true);
+            let doubled = worst.enclosure > 1 && is_doubled(origins);
+            !doubled
+                && worst.enclosure <= limits.enclosure
+                && worst.chain <= limits.chain
+                && !origins.iter().any(|drive| self.sites.must_go(*drive))
+        };
+        (0..self.table.len())
+            .map(|volume| can_stay(volume))
+            .collect()
     }
 
     fn greedy(&self, volume: usize, prices: &Prices, market: &Market) -> i64 {

@@ -9,11 +9,13 @@
 
 pub(crate) mod bound;
 pub mod choose;
+pub mod durability;
 pub mod health;
 pub mod ids;
 pub mod liveness;
 pub mod plan;
 pub mod profile;
+pub mod reach;
 pub mod replicas;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sample;

@@ -25,10 +25,12 @@ pub(crate) mod finish;
 pub(crate) mod level;
 mod moves;
 mod passes;
+mod refuse;
 pub(crate) mod sites;
 mod spread;
 mod state;
 pub(crate) mod table;
+pub(crate) mod tally;
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +46,7 @@ use crate::topology::Topology;
 use crate::volume::Volume;
 
 pub use self::level::EVEN_PERCENT;
+pub use self::refuse::Refusal;
 pub use self::state::MOVE_LIMIT_PERCENT;
 
 /// What a plan is made for, besides the volumes.
@@ -167,7 +170,7 @@ pub fn plan<V: Borrow<Volume>>(input: &Input<'_>, volumes: impl IntoIterator<Ite
     passes::spread(&mut state);
     passes::even(&mut state, input.seed);
     let mut bound_bytes = least(&state, &used, None);
-    if state.moved() > bound_bytes || !state.uneven().is_empty() || state.any_crowded() {
+    if state.moved() > bound_bytes || !state.uneven().is_empty() || !state.crowded().is_empty() {
         let prices = finish::finish(&mut state, input.seed);
         bound_bytes = least(&state, &used, Some(&prices));
     }

@@ -77,6 +77,12 @@ impl World {
         id
     }
 
+    /// Closes all chains to rings.
+    pub fn close(&mut self) {
+        let chains = self.topology.chains.values_mut();
+        chains.for_each(|chain| chain.closed = true);
+    }
+
     /// Bytes that all drives can hold that take volumes.
     pub fn capacity(&self) -> u64 {
         let drives = self.topology.drives.values();

@@ -29,7 +29,7 @@ pub struct Spread {
     pub drive: usize,
     /// Members in the enclosure that has most.
     pub enclosure: usize,
-    /// Members in the chain that has most.
+    /// Members in the open chain that has most; a cut of a closed one strands nothing.
     pub chain: usize,
 }
 
@@ -101,18 +101,21 @@ impl Tally {
         )
     }
 
-    fn spread(&self) -> Spread {
+    /// A closed chain is no failure domain: one cut strands nothing of it.
+    fn spread(&self, topology: &Topology) -> Spread {
+        let closed = |chain: &ChainId| topology.chains.get(chain).is_some_and(|c| c.closed);
+        let open = self.chains.iter().filter(|(chain, _)| !closed(chain));
         Spread {
             drive: self.drives.values().copied().max().unwrap_or(0),
             enclosure: self.enclosures.values().copied().max().unwrap_or(0),
-            chain: self.chains.values().copied().max().unwrap_or(0),
+            chain: open.map(|(_, count)| *count).max().unwrap_or(0),
         }
     }
 }
 
 /// How a volume's members lie: the most in any one domain.
 pub fn spread(topology: &Topology, members: &[Option<DriveId>]) -> Spread {
-    Tally::of(topology, members).spread()
+    Tally::of(topology, members).spread(topology)
 }
 
 /// How well members are spread; see [`Score`].
@@ -162,7 +165,7 @@ pub fn achievable(topology: &Topology, profile: Profile) -> Spread {
         let (enclosure, chain) = places.swap_remove(index);
         tally.add(enclosure, chain);
     }
-    let spread = tally.spread();
+    let spread = tally.spread(topology);
     Spread {
         drive: spread.enclosure.min(1),
         ..spread
@@ -235,6 +238,16 @@ mod tests {
         };
         assert_eq!(found, [violation]);
         assert!(violation.one_fault_loses_data(four_two()));
+    }
+
+    #[test]
+    fn a_closed_chain_may_hold_all_members() {
+        let mut topology = sample::topology(&[&[1, 1, 1, 1], &[1, 1], &[1]]);
+        let members = members(&[1, 2, 3, 5, 6, 7]);
+        assert_eq!(violations(&topology, four_two(), &members).len(), 1);
+        topology.chains.get_mut(&ChainId::new(1)).unwrap().closed = true;
+        assert_eq!(violations(&topology, four_two(), &members), []);
+        assert_eq!(spread(&topology, &members).chain, 2);
     }
 
     #[test]

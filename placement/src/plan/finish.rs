@@ -10,7 +10,7 @@
 //! Large clusters are finished on a part of their drives, and without the proof.
 
 use super::sites::{Role, VACANT};
-use super::state::{Rule, State};
+use super::state::{MOVE_LIMIT_PERCENT, Rule, State};
 use crate::seed::SplitMix64;
 
 /// Drives among which ways are looked for.
@@ -32,6 +32,9 @@ const UNEVEN: i32 = 10_000;
 
 /// What it costs to leave one member more than there may be in a domain: spread comes first.
 const CROWDED: i32 = 20 * UNEVEN;
+
+/// What it costs to fill a drive beyond all limits: nothing is worth it.
+const FULL: i32 = 20 * CROWDED;
 
 /// A change of one volume: from a drive to another.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +61,10 @@ pub(crate) fn finish(state: &mut State<'_>, seed: u64) -> Prices {
     let rows = ways.drives.clone();
     ways.fill(state, &rows);
     let mut distance = Vec::new();
-    let mut left = CYCLES + 4 * ways.drives.len();
+    let mut left = match ways.whole {
+        true => CYCLES + 4 * ways.drives.len(),
+        false => CYCLES,
+    };
     for _ in 0..AGAIN {
         let mut forgotten = false;
         while let Some(cycle) = ways.negative_cycle(state, &mut distance) {
@@ -173,12 +179,15 @@ impl Ways {
             state.goal.low[index],
             state.goal.high[index],
         );
+        let full = state.sites.room(drive, MOVE_LIMIT_PERCENT);
         let more = match () {
             () if used < low => -UNEVEN,
             () if used + shard <= high => 0,
-            () => UNEVEN,
+            () if used + shard <= full => UNEVEN,
+            () => FULL,
         };
         let less = match () {
+            () if used > full => -FULL,
             () if used > high => -UNEVEN,
             () if used >= low + shard => 0,
             () => UNEVEN,

@@ -65,14 +65,15 @@ pub(crate) fn goal(sites: &Sites, table: &Table, used: &[u64], vacant: u64) -> G
     let frozen: u64 = (0..used.len()).filter(stays).map(|d| used[d]).sum();
     let total = used.iter().sum::<u64>().saturating_add(vacant) - frozen;
     let mut limits: Vec<Limits> = table.profiles.iter().map(|p| best(sites, *p)).collect();
-    let mut caps = caps(sites, used, &sums, &limits);
+    let whole = table.shard_bytes_all();
+    let mut caps = caps(sites, used, whole, &sums, &limits);
     // Too little fits: the spread gives way, where it is what stands in the way.
     while caps.room(sites, true) < total {
         let of_chains = caps.room(sites, false) >= total;
         if !relax(&mut limits, of_chains) {
             break;
         }
-        caps = self::caps(sites, used, &sums, &limits);
+        caps = self::caps(sites, used, whole, &sums, &limits);
     }
     let overflow = total.saturating_sub(caps.room(sites, true));
     let mut target = share_out(sites, &caps, total - overflow);
@@ -107,8 +108,7 @@ fn relax(limits: &mut [Limits], of_chains: bool) -> bool {
 /// What each drive may hold at least and at most: one shard more or less than its target, or
 /// [`EVEN_PERCENT`]. In whole shards, where all are of one size.
 fn tolerance(sites: &Sites, table: &Table, target: &[u64]) -> (Vec<u64>, Vec<u64>) {
-    let shard = table.shard_bytes_max();
-    let whole = shard > 0 && table.bytes.iter().all(|bytes| *bytes == shard);
+    let (shard, whole) = (table.shard_bytes_max(), table.shard_bytes_all().is_some());
     let bounds = sites.all().map(|drive| {
         let target = target[drive as usize];
         match sites.role(drive) {
@@ -154,12 +154,14 @@ fn best(sites: &Sites, profile: Profile) -> Limits {
     }
 }
 
-fn caps(sites: &Sites, used: &[u64], sums: &[u64], limits: &[Limits]) -> Caps {
+/// Bounds of bytes; of a drive in whole shards, where all are of one size.
+fn caps(sites: &Sites, used: &[u64], whole: Option<u64>, sums: &[u64], limits: &[Limits]) -> Caps {
     let all = sums
         .iter()
         .fold(0, |sum: u64, one| sum.saturating_add(*one));
     let drive = |drive: u32| {
         let room = sites.room(drive, FILL_LIMIT_PERCENT).min(all);
+        let room = whole.map_or(room, |shard| room / shard * shard);
         match sites.role(drive) {
             Role::Takes => room,
             Role::Gives => room.min(used[drive as usize]),

@@ -87,7 +87,7 @@ fn anywhere(state: &State<'_>, volume: usize, place: u32) -> Option<u32> {
 
 /// Moves members of which there are too many on one drive, in one enclosure or in one chain.
 pub(crate) fn spread(state: &mut State<'_>) {
-    for volume in 0..state.table.len() {
+    for volume in state.crowded() {
         // Each round moves one member.
         for _ in 0..state.table.members(volume).len() {
             let crowd = crowd(state, volume);
@@ -143,9 +143,9 @@ pub(crate) fn even(state: &mut State<'_>, seed: u64) {
     let mut random = SplitMix64::new(seed);
     let mut uneven = state.uneven();
     uneven.sort_by_key(|drive| std::cmp::Reverse(state.surplus(*drive)));
-    for rule in [Rule::Better, Rule::Keep, Rule::Limits] {
+    for rule in rules(state) {
         for drive in &uneven {
-            push(state, *drive, rule, &mut random);
+            push(state, *drive, *rule, &mut random);
         }
     }
     pull_all(state, &uneven, &mut random);
@@ -154,20 +154,32 @@ pub(crate) fn even(state: &mut State<'_>, seed: u64) {
 /// The places of a drive in the order in which they are given away: what moves anyhow, sealed
 /// volumes (an open one has to be sealed for it), large shards.
 fn places(state: &mut State<'_>, drive: u32, random: &mut SplitMix64) -> Vec<u32> {
-    let mut places = state.places(drive);
-    random.shuffle(&mut places);
-    let table = &state.table;
-    places.retain(|place| table.bytes[table.at(*place).0] > 0);
-    places.sort_by_key(|place| {
-        let volume = table.at(*place).0;
-        let stays = !table.is_moving(*place);
-        (
-            stays,
-            table.is_open(volume),
-            std::cmp::Reverse(table.bytes[volume]),
-        )
-    });
+    let moving = state.arrived(drive);
+    let mut places = state.stayed(drive);
+    let start = random.index(places.len());
+    places.rotate_left(start);
+    places.splice(0..0, moving);
+    if !state.alike {
+        let table = &state.table;
+        places.retain(|place| table.bytes[table.at(*place).0] > 0);
+        places.sort_by_key(|place| {
+            let volume = table.at(*place).0;
+            let stays = !table.is_moving(*place);
+            let bytes = std::cmp::Reverse(table.bytes[volume]);
+            (stays, table.is_open(volume), bytes)
+        });
+    }
     places
+}
+
+/// What rules to try in turn: where each enclosure may have one member of a volume, none is better
+/// than another.
+fn rules(state: &State<'_>) -> &'static [Rule] {
+    let limits = state.goal.limits.iter();
+    match limits.map(|limits| limits.enclosure).max() {
+        Some(2..) => &[Rule::Better, Rule::Keep, Rule::Limits],
+        _ => &[Rule::Limits],
+    }
 }
 
 /// Gives away what a drive has too much.
@@ -212,14 +224,14 @@ fn pull_all(state: &mut State<'_>, uneven: &[u32], random: &mut SplitMix64) {
     let gives = |drive: &u32| matches!(state.sites.role(*drive), Role::Takes | Role::Gives);
     let drives = state.sites.all().filter(gives);
     let mut givers: BTreeSet<(i64, u32)> = drives.map(|d| (state.lacks(d), d)).collect();
-    for rule in [Rule::Better, Rule::Keep, Rule::Limits] {
+    for rule in rules(state) {
         let mut left: Vec<u32> = uneven.to_vec();
         left.retain(|drive| state.deficit(*drive) > 0);
         left.sort_by_key(|drive| (state.deficit(*drive), *drive));
         // By turns, so that none takes all the best sources.
         while !left.is_empty() {
             left.retain(|drive| {
-                state.deficit(*drive) > 0 && pull(state, *drive, rule, &mut givers, random)
+                state.deficit(*drive) > 0 && pull(state, *drive, *rule, &mut givers, random)
             });
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::level::{Goal, Limits};
 use super::sites::{Role, Sites, VACANT};
 use super::table::Table;
+use super::tally::{Tally, is_doubled};
 
 /// No drive is fuller than this in percent after the moves onto it (PROTOCOLS 15).
 pub const MOVE_LIMIT_PERCENT: u64 = 92;
@@ -73,6 +74,9 @@ pub(crate) struct State<'a> {
     pub(crate) used: Vec<u64>,
     /// Bytes of the largest shard.
     pub(crate) shard: u64,
+    /// Whether it makes no difference which of its shards a drive gives: all are of one size, and
+    /// sealed.
+    pub(crate) alike: bool,
     held: Option<Held>,
     /// Places that a drive got, also such as left again.
     arrived: Vec<Vec<u32>>,
@@ -88,6 +92,7 @@ impl<'a> State<'a> {
             sites,
             goal,
             shard: table.shard_bytes_max(),
+            alike: table.is_alike(),
             table,
             held: None,
             arrived: vec![Vec::new(); used.len()],
@@ -142,9 +147,19 @@ impl<'a> State<'a> {
             .sum()
     }
 
-    /// Whether any volume has too many members somewhere.
-    pub(crate) fn any_crowded(&self) -> bool {
-        (0..self.table.len()).any(|volume| self.is_crowded(volume))
+    /// Volumes that have too many members somewhere.
+    pub(crate) fn crowded(&self) -> Vec<usize> {
+        let mut tally = Tally::new(self.sites);
+        let mut is_crowded = |volume: &usize| {
+            let limits = self.limits(*volume);
+            let members = self.table.members(*volume);
+            let worst = tally.worst(members, |drive| !self.sites.must_go(drive));
+            let doubled = worst.enclosure > 1 && is_doubled(members);
+            doubled || worst.enclosure > limits.enclosure || worst.chain > limits.chain
+        };
+        (0..self.table.len())
+            .filter(|volume| is_crowded(volume))
+            .collect()
     }
 
     fn sort(&mut self, enclosure: u32) {
@@ -227,10 +242,13 @@ impl<'a> State<'a> {
     pub(crate) fn crowding(&self, place: u32, to: u32) -> Option<i32> {
         let (volume, _) = self.table.at(place);
         let from = self.table.drive(place);
+        if !self.is_stay(place) {
+            return None;
+        }
         let limits = self.limits(volume);
         let (old, new) = (self.sites.enclosure(from), self.sites.enclosure(to));
-        if !self.is_stay(place) || old == new {
-            return self.is_stay(place).then_some(0);
+        if old == new {
+            return Some(0);
         }
         let (there, here) = (
             self.company(volume, to, from),
@@ -247,20 +265,6 @@ impl<'a> State<'a> {
             ),
         };
         (near <= 0 && far <= 0).then_some(near + far)
-    }
-
-    /// Members of volumes that are too many in their enclosure or chain.
-    fn is_crowded(&self, volume: usize) -> bool {
-        let limits = self.limits(volume);
-        let (width, sites) = (self.table.members(volume).len(), self.sites);
-        if limits.enclosure >= width && limits.chain >= width {
-            return false;
-        }
-        self.staying(volume, VACANT).any(|drive| {
-            let (near, far) = self.company(volume, drive, drive);
-            let chain = sites.chain(sites.enclosure(drive));
-            near >= limits.enclosure || far >= limits.chain(sites, chain)
-        })
     }
 
     /// Whether the member at a place is on a drive that it need not leave.
@@ -284,12 +288,18 @@ impl<'a> State<'a> {
     }
 
     fn drive_in(&self, place: u32, enclosure: u32, lacks: i64, rule: Rule) -> Option<u32> {
+        let volume = self.table.at(place).0;
+        let members = self.table.members(volume);
         let drives = self.sites.drives_in[enclosure as usize].iter().copied();
-        let takes = drives.filter(|drive| self.sites.role(*drive) == Role::Takes);
-        let lacking = takes.filter(|drive| self.lacks(*drive) >= lacks);
-        let room = lacking.filter(|drive| self.has_room(place, *drive));
-        let fits = room.filter(|drive| self.may_go(place, *drive, rule));
-        fits.max_by_key(|drive| (self.lacks(*drive), std::cmp::Reverse(*drive)))
+        let free = drives.filter(|drive| {
+            self.sites.role(*drive) == Role::Takes
+                && self.lacks(*drive) >= lacks
+                && self.has_room(place, *drive)
+                && !members.contains(drive)
+        });
+        let best = free.max_by_key(|drive| (self.lacks(*drive), std::cmp::Reverse(*drive)));
+        // To the spread all drives of an enclosure are the same.
+        best.filter(|drive| self.keeps(place, *drive, rule))
     }
 
     /// Makes a move.
@@ -321,16 +331,23 @@ impl<'a> State<'a> {
         places
     }
 
-    /// The places on a drive: those that moved there, then those that were there at first.
-    pub(crate) fn places(&mut self, drive: u32) -> Vec<u32> {
-        let mut places = self.arrived(drive);
+    /// The places on a drive that were there at first.
+    pub(crate) fn stayed(&mut self, drive: u32) -> Vec<u32> {
         let held = match self.held.take() {
             Some(held) => held,
             None => Held::of(self.sites.len(), self.table.origins_of_all()),
         };
-        let stayed = held.on(drive).iter().copied();
-        places.extend(stayed.filter(|place| self.table.drive(*place) == drive));
+        let places = held.on(drive).iter().copied();
+        let there = places.filter(|place| self.table.drive(*place) == drive);
+        let places = there.collect();
         self.held = Some(held);
+        places
+    }
+
+    /// The places on a drive: those that moved there, then those that were there at first.
+    pub(crate) fn places(&mut self, drive: u32) -> Vec<u32> {
+        let mut places = self.arrived(drive);
+        places.extend(self.stayed(drive));
         places
     }
 }

@@ -86,19 +86,6 @@ impl Table {
         &self.origin
     }
 
-    /// A drive that a volume was on twice at first, which never should be.
-    pub(crate) fn doubled(&self, volume: usize) -> Option<u32> {
-        let drives = self.origins(volume);
-        let doubled = |(index, drive): &(usize, &u32)| drives[..*index].contains(*drive);
-        let there = drives
-            .iter()
-            .enumerate()
-            .filter(|(_, drive)| **drive != VACANT);
-        there
-            .map(|found| (doubled(&found), *found.1))
-            .find_map(|(twice, drive)| twice.then_some(drive))
-    }
-
     /// The number of a member among those of all volumes.
     pub(crate) fn place(&self, volume: usize, member: usize) -> u32 {
         self.start[volume] + number(member)
@@ -152,6 +139,19 @@ impl Table {
             self.state[volume],
             VolumeState::Open | VolumeState::Suspended
         )
+    }
+
+    /// Whether all shards are of one size, and all volumes sealed.
+    pub(crate) fn is_alike(&self) -> bool {
+        let open = (0..self.len()).any(|volume| self.is_open(volume));
+        !open && self.shard_bytes_all().is_some()
+    }
+
+    /// Bytes of each shard, where all are of one size and not empty.
+    pub(crate) fn shard_bytes_all(&self) -> Option<u64> {
+        let first = self.bytes.first().copied().filter(|bytes| *bytes > 0)?;
+        let same = self.bytes.iter().all(|bytes| *bytes == first);
+        same.then_some(first)
     }
 
     /// Bytes of the largest shard: what "one shard" means for all tolerances.

@@ -29,6 +29,7 @@ fn settle(world: &mut World, what: &str) -> Summary {
         let (moved, bound) = (summary.moved_bytes, summary.bound_bytes);
         assert!(bound <= moved && moved * 100 <= bound * 105, "{what}");
         redundancy_never_falls(world, &plan);
+        every_move_finds_room(world, &plan);
         world.apply(&plan);
         let first = *sum.get_or_insert(summary);
         if plan.moves.is_empty() {
@@ -50,16 +51,71 @@ fn settle(world: &mut World, what: &str) -> Summary {
     sum.unwrap()
 }
 
-/// After any step, each volume is spread over as many drives as before the first.
+/// In whatever order moves are made, and however many: each volume is on as many drives as before
+/// or more, and no domain has more of its members than before or after all moves.
 fn redundancy_never_falls(world: &World, plan: &Plan) {
-    let mut volumes = world.volumes.clone();
-    for step in &plan.moves {
+    let before = &world.volumes;
+    let mut after = before.clone();
+    apply(plan, &mut after);
+    let mut volumes = before.clone();
+    let mut moves = plan.moves.clone();
+    crate::seed::SplitMix64::new(moves.len() as u64).shuffle(&mut moves);
+    for step in &moves {
         let volume = volumes.get_mut(&step.volume).unwrap();
-        let before = present(world, volume);
         assert_eq!(volume.members[usize::from(step.member)], step.from);
-        volume.members[usize::from(step.member)] = Some(step.to);
         assert!(world.topology.takes_volumes(step.to));
-        assert!(present(world, volume) >= before, "{step:?} of {volume:?}");
+        assert_eq!(volume.member_of(step.to), None, "{step:?}");
+        volume.members[usize::from(step.member)] = Some(step.to);
+        let (first, last) = (&before[&step.volume], &after[&step.volume]);
+        assert!(present(world, volume) >= present(world, first), "{step:?}");
+        let ends = [domains(world, first), domains(world, last)];
+        for (domain, count) in domains(world, volume) {
+            let most = ends.iter().filter_map(|end| end.get(&domain)).max();
+            assert!(Some(&count) <= most, "{step:?}: {domain:?}");
+        }
+    }
+}
+
+/// Members that are there, by enclosure and by chain.
+fn domains(world: &World, volume: &Volume) -> BTreeMap<(bool, u32), usize> {
+    let mut counts = BTreeMap::new();
+    for (_, drive) in volume.present() {
+        if let Some(enclosure) = world.topology.enclosure_of(drive)
+            && world.topology.is_present(drive)
+        {
+            *counts.entry((false, enclosure.id.get())).or_default() += 1;
+            *counts.entry((true, enclosure.chain.get())).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// When moves are begun in a random order and wait while their target is too full (PROTOCOLS 15),
+/// none waits for ever.
+fn every_move_finds_room(world: &World, plan: &Plan) {
+    let mut used: BTreeMap<DriveId, u64> = BTreeMap::new();
+    for volume in world.volumes.values() {
+        for (_, drive) in volume.present() {
+            *used.entry(drive).or_default() += volume.bytes;
+        }
+    }
+    let mut moves = plan.moves.clone();
+    crate::seed::SplitMix64::new(moves.len() as u64 + 1).shuffle(&mut moves);
+    while !moves.is_empty() {
+        let count = moves.len();
+        moves.retain(|step| {
+            let capacity = world.topology.drives[&step.to].capacity;
+            let held = used.entry(step.to).or_default();
+            if *held + step.bytes > capacity / 100 * MOVE_LIMIT_PERCENT {
+                return true;
+            }
+            *held += step.bytes;
+            if let Some(from) = step.from {
+                *used.entry(from).or_default() -= step.bytes;
+            }
+            false
+        });
+        assert!(moves.len() < count, "{count} moves wait for each other");
     }
 }
 
@@ -354,6 +410,80 @@ proptest! {
     ) {
         growth(profile(k, m), 12, chains, seed, SHARD);
         }
+}
+
+#[test]
+fn growth_of_the_usual_profiles_on_chains_and_rings_stays_within_the_bound() {
+    let profiles = [(2, 1), (4, 2), (8, 3), (10, 4), (20, 4)];
+    for (chains, (k, m)) in (1..).zip(profiles) {
+        growth(profile(k, m), 20, chains % 4 + 1, 20, 2 * SHARD);
+    }
+}
+
+#[test]
+fn volumes_on_enough_chains_survive_any_cut_and_on_a_ring_too() {
+    for (chains, closed) in [(3, false), (1, true), (1, false)] {
+        let mut world = World::new(profile(4, 2), SHARD, 15);
+        for enclosure in 0..9 {
+            world.add(1 + enclosure % chains, 6, DRIVE);
+        }
+        if closed {
+            world.close();
+        }
+        world.fill_to(40);
+        world.add(1, 6, DRIVE);
+        world.fail_drive();
+        settle(&mut world, "chains");
+        let mut volumes = world.volumes.values();
+        let survive = volumes.all(|v| crate::reach::survives_any_cut(&world.topology, v));
+        assert_eq!(survive, chains == 3 || closed);
+    }
+}
+
+#[test]
+fn a_new_chain_takes_members_until_no_cut_loses_data() {
+    let mut world = World::new(profile(4, 2), SHARD, 16);
+    for _ in 0..8 {
+        world.add(1, 6, DRIVE);
+    }
+    world.fill_to(40);
+    settle(&mut world, "one chain");
+    let mut violated = Vec::new();
+    for chain in [2, 2, 2, 3, 3, 3] {
+        world.add(chain, 6, DRIVE);
+        violated.push(settle(&mut world, "more").violations.1.chain);
+    }
+    assert_eq!(violated.last(), Some(&0), "{violated:?}");
+    let mut volumes = world.volumes.values();
+    assert!(volumes.all(|v| crate::reach::survives_any_cut(&world.topology, v)));
+}
+
+#[test]
+fn a_drain_that_breaks_a_promise_is_refused_with_the_reason() {
+    let drain = |enclosures: u32, drives: u32, percent: u64| {
+        let mut world = World::new(profile(4, 2), SHARD, 17);
+        for _ in 0..enclosures {
+            world.add(1, drives, DRIVE);
+        }
+        world.fill_to(percent);
+        settle(&mut world, "before");
+        let gone = EnclosureId::new(1);
+        let drives = world.topology.drives.values();
+        world.leaving = drives
+            .filter(|d| d.enclosure == gone)
+            .map(|d| d.id)
+            .collect();
+        world.plan().allowed()
+    };
+    assert_eq!(drain(8, 4, 50), Ok(()));
+    // Two members an enclosure still survive the loss of one.
+    assert_eq!(drain(4, 8, 50), Ok(()));
+    assert!(matches!(drain(3, 8, 50), Err(Refusal::OneEnclosureLoses { volumes }) if volumes > 0));
+    assert!(matches!(drain(8, 4, 84), Err(Refusal::NoRoom { bytes }) if bytes > 0));
+    assert!(matches!(
+        drain(6, 1, 30),
+        Err(Refusal::TooFewDrives { .. } | Refusal::NoRoom { .. })
+    ));
 }
 
 #[test]
