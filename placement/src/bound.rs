@@ -123,7 +123,7 @@ impl Case<'_> {
     /// By volume, whether all members can stay where they were, as far as spread goes.
     fn which_can_stay(&self) -> Vec<bool> {
         let mut tally = plan::tally::Tally::new(self.sites);
-        let mut can_stay = |volume: usize| {
+        let can_stay = |volume: usize| {
             let origins = self.table.origins(volume);
             let limits = self.goal.limits[self.table.profile(volume)];
             let worst = tally.worst(origins, |_| true);
@@ -133,9 +133,7 @@ impl Case<'_> {
                 && worst.chain <= limits.chain
                 && !origins.iter().any(|drive| self.sites.must_go(*drive))
         };
-        (0..self.table.len())
-            .map(|volume| can_stay(volume))
-            .collect()
+        (0..self.table.len()).map(can_stay).collect()
     }
 
     fn greedy(&self, volume: usize, prices: &Prices, market: &Market) -> i64 {
