@@ -21,14 +21,14 @@ const CAPACITY: u64 = 15_360_000_000_000;
 const FILL_PERCENT: u64 = 60;
 
 fn main() {
-    let numbers = std::env::args().filter_map(|argument| argument.parse().ok());
-    let count = numbers.last().unwrap_or(1_000_000);
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
+    let count = numbers.next_back().unwrap_or(1_000_000);
     for (k, m) in [(4, 2), (10, 4)] {
         let profile = Profile::new(k, m).expect("in range");
         let start = Instant::now();
         let bytes: u64 = volumes(profile, count).map(|volume| volume.bytes).sum();
         let made = start.elapsed().as_secs_f64();
-        let (volumes, tebibytes) = (count, bytes * profile.width() as u64 >> 40);
+        let (volumes, tebibytes) = (count, (bytes * profile.width() as u64) >> 40);
         println!("{profile}: {volumes} volumes, {tebibytes} TiB (made in {made:.2} s)");
 
         let mut grown = topology();
