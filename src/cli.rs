@@ -234,6 +234,30 @@ pub(crate) enum BenchCommand {
     Digest(BenchDigestArgs),
     /// The engine of a drive: appends, reads, and building its index anew.
     Drive(BenchDriveArgs),
+    /// Small blobs in the full and in the shortened code.
+    Small(BenchSmallArgs),
+}
+
+/// Flags of `bench small`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchSmallArgs {
+    /// A folder on a drive; what is measured is done in a new one inside, and removed.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Erasure codes to measure, data and parity fragments.
+    #[arg(long, value_name = "K+M", num_args = 1.., default_values = ["4+2", "8+3"])]
+    pub(crate) profile: Vec<Profile>,
+    /// Sizes of blobs, in KiB; at most a unit.
+    #[arg(long, value_name = "KIB", num_args = 1.., default_values = ["4", "16", "24", "32", "48", "64"],
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) kib: Vec<u32>,
+    /// Blobs of each size.
+    #[arg(long, value_name = "N", default_value_t = 320,
+          value_parser = clap::value_parser!(u32).range(16..=100_000))]
+    pub(crate) blobs: u32,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `bench meta`.

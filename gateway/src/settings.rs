@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use enfilade_placement::Profile;
+
 /// Settings of the data path and of the view of the cluster that it acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathSettings {
     /// Bodies up to so many bytes travel with their record (PROTOCOLS 17).
     pub inline_limit: u64,
-    /// Bodies up to so many bytes use the shortened code (PROTOCOLS 17); never above the unit.
+    /// Bodies up to so many bytes may use the shortened code (PROTOCOLS 17); never above the unit.
     pub small_limit: u64,
+    /// Bytes that a body in the shortened code may take more, for each drive that is spared: about what
+    /// a drive writes in the CPU time that it costs to have one take part (`enfilade bench small`,
+    /// docs/performance.md).
+    pub small_spared: u64,
     /// Bytes of fragments in one append to one member: one log record and one sync's worth.
     pub run_bytes: u64,
     /// Runs of one body that are appended at the same time.
@@ -50,6 +56,7 @@ impl Default for PathSettings {
         Self {
             inline_limit: 16 << 10,
             small_limit: 64 << 10,
+            small_spared: 16 << 10,
             run_bytes: MIB,
             runs_in_flight: 2,
             // 256 MiB a process, of which reads have a quarter, and Raft and repair an eighth.
@@ -68,6 +75,15 @@ impl Default for PathSettings {
             hedge_min: Duration::from_millis(100),
             hedge_max: Duration::from_secs(2),
         }
+    }
+}
+
+impl PathSettings {
+    /// Up to so many bytes a body is kept in one data fragment, if not inline (PROTOCOLS 17). The
+    /// shortened code takes `m (k-1) / k` bytes more for each byte, and `k - 1` drives fewer.
+    pub(crate) fn small_limit_of(&self, profile: Profile) -> u64 {
+        let pays = self.small_spared * profile.k() as u64 / profile.m().max(1) as u64;
+        self.small_limit.min(pays).min(u64::from(profile.unit()))
     }
 }
 
@@ -92,5 +108,22 @@ impl Default for ViewSettings {
             lease: Duration::from_secs(5),
             volumes_max: 64 << 10,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_the_shortened_code_follows_from_the_profile() {
+        let limit = |k, m| {
+            let profile = Profile::new(k, m).expect("a profile");
+            PathSettings::default().small_limit_of(profile)
+        };
+        assert_eq!(limit(4, 2), 32 << 10);
+        assert_eq!(limit(8, 3), (128 << 10) / 3);
+        assert_eq!(limit(2, 2), 16 << 10);
+        assert_eq!(limit(20, 4), 64 << 10);
     }
 }

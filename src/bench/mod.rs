@@ -8,6 +8,7 @@ mod codec;
 mod digest;
 mod drive;
 mod meta;
+mod small;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Digest(args) => digest::run(&args),
         BenchCommand::Drive(args) => drive::run(&args),
         BenchCommand::Meta(args) => meta::run(&args),
+        BenchCommand::Small(args) => small::run(&args),
     }
 }
 

@@ -230,10 +230,7 @@ impl Assembler {
 
     /// Whether a body of `len` bytes is kept in one fragment, if not inline.
     fn is_small(&self, len: u64) -> bool {
-        len <= self
-            .settings()
-            .small_limit
-            .min(u64::from(self.profile.unit()))
+        len <= self.settings().small_limit_of(self.profile)
     }
 
     fn settings(&self) -> &PathSettings {

@@ -13,7 +13,7 @@ use enfilade_placement::{DriveId, Epoch, Volume, VolumeId, VolumeState};
 
 use super::Context;
 use crate::api::Cause;
-use crate::engine::{Engine, Gone, ShardKey};
+use crate::engine::{Engine, Gone, Probe, ShardKey};
 use crate::rebuild::Sources;
 
 /// Volumes of one page.
@@ -44,7 +44,7 @@ async fn look_once(context: &Context, drives: &mut BTreeMap<DriveId, Opened>) {
     let engines = context.engines();
     drives.retain(|id, _| engines.contains_key(id));
     for (id, engine) in &engines {
-        enter_vanished(engine).await;
+        enter_vanished(context, engine).await;
         let known = drives.get(id).map(|opened| opened.engine.as_ptr());
         if known != Some(Arc::as_ptr(engine)) {
             let engine = Arc::downgrade(engine);
@@ -60,11 +60,20 @@ async fn look_once(context: &Context, drives: &mut BTreeMap<DriveId, Opened>) {
     }
 }
 
-/// Enters logs that are not in their folder any more.
-async fn enter_vanished(engine: &Arc<Engine>) {
+/// Enters logs that are not in their folder any more, while the drive itself still is there.
+async fn enter_vanished(context: &Context, engine: &Arc<Engine>) {
     let Ok(gone) = engine.gone().await else {
         return;
     };
+    if gone.is_empty() {
+        return;
+    }
+    let (probed, cluster) = (Arc::clone(engine), context.node.identity().cluster);
+    let probe = move || probed.probe(cluster, false);
+    let found = tokio::task::spawn_blocking(probe).await;
+    if !matches!(found, Ok(Probe::There)) || engine.failure().is_some() {
+        return;
+    }
     for gone in gone {
         enter(engine, gone, Epoch::default()).await;
     }

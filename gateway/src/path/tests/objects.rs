@@ -19,7 +19,8 @@ async fn a_body_is_kept_inline_shortened_or_in_stripes_by_its_length() {
         (0, None),
         (16 << 10, None),
         ((16 << 10) + 1, Some(Layout::Shortened)),
-        (64 << 10, Some(Layout::Shortened)),
+        (32 << 10, Some(Layout::Shortened)),
+        ((32 << 10) + 1, Some(Layout::Full)),
         ((64 << 10) + 1, Some(Layout::Full)),
     ] {
         let bytes = noise(len, 1);
