@@ -248,7 +248,8 @@ pub(crate) struct BenchSmallArgs {
     #[arg(long, value_name = "K+M", num_args = 1.., default_values = ["4+2", "8+3"])]
     pub(crate) profile: Vec<Profile>,
     /// Sizes of blobs, in KiB; at most a unit.
-    #[arg(long, value_name = "KIB", num_args = 1.., default_values = ["4", "16", "24", "32", "48", "64"],
+    #[arg(long, value_name = "KIB", num_args = 1..,
+          default_values = ["4", "16", "24", "32", "48", "64"],
           value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) kib: Vec<u32>,
     /// Blobs of each size.

@@ -11,9 +11,9 @@ pub struct PathSettings {
     pub inline_limit: u64,
     /// Bodies up to so many bytes may use the shortened code (PROTOCOLS 17); never above the unit.
     pub small_limit: u64,
-    /// Bytes that a body in the shortened code may take more, for each drive that is spared: about what
-    /// a drive writes in the CPU time that it costs to have one take part (`enfilade bench small`,
-    /// docs/performance.md).
+    /// Bytes that a body in the shortened code may take more, for each drive that is spared: about
+    /// what a drive writes in the CPU time that it costs to have one take part (`enfilade bench
+    /// small`, docs/performance.md).
     pub small_spared: u64,
     /// Bytes of fragments in one append to one member: one log record and one sync's worth.
     pub run_bytes: u64,

@@ -1,9 +1,9 @@
 //! `enfilade bench small`: what small blobs cost in the full and in the shortened code, from which
 //! the limit between the two is chosen (PROTOCOLS 17).
 //!
-//! Every member of the profile is a drive in a folder of its own, with a committer of its own, as if
-//! each were a device. Blobs are encoded, appended to all members that store something of them, and
-//! read back, as gateway and nodes do, without the network between them.
+//! Every member of the profile is a drive in a folder of its own, with a committer of its own, as
+//! if each were a device. Blobs are encoded, appended to all members that store something of them,
+//! and read back, as gateway and nodes do, without the network between them.
 
 mod drives;
 

@@ -45,7 +45,7 @@ impl Default for RepairMetrics {
     fn default() -> Self {
         let traffic = Opts::new(
             "enfilade_storage_node_traffic_bytes_total",
-            "Bytes that drives read and wrote for put, get, repair, scrub and compaction, by direction",
+            "Bytes that drives read and wrote, by what for (put, get, scrub...) and by direction",
         );
         Self {
             traffic: IntCounterVec::new(traffic, &["cause", "direction"])

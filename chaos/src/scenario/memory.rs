@@ -172,8 +172,9 @@ async fn crowd(
 async fn hurry(s3: Arc<S3>, server: SocketAddr, number: usize, counts: Arc<Counts>) {
     for turn in number.. {
         let key = format!("fast/{number}");
-        // The first is small, so that who gets no answer at all is starved: beside 255 others a large
-        // body takes its time on any machine, and a sixth of the clients would begin with one.
+        // The first is small, so that who gets no answer at all is starved: beside 255 others a
+        // large body takes its time on any machine, and a sixth of the clients would begin with
+        // one.
         let length = match turn == number {
             true => SIZES[0],
             false => SIZES[turn % SIZES.len()],

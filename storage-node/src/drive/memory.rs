@@ -131,8 +131,8 @@ impl MemoryDrive {
         file.is_some_and(|file| file.rot(offset))
     }
 
-    /// Takes a file away, for good, as a file system check may do; whether there was one. Who has it
-    /// open does not notice.
+    /// Takes a file away, for good, as a file system check may do; whether there was one. Who has
+    /// it open does not notice.
     pub fn take_away(&self, name: &str) -> bool {
         self.state().take_away(name)
     }

@@ -93,8 +93,8 @@ pub(crate) struct Head {
 
 /// Bytes of a head that follow from the incarnation by chance only: itself, and the checksum.
 const TELLING: [std::ops::Range<usize>; 2] = [8..16, HEAD_BYTES - 4..HEAD_BYTES];
-/// So many of those twelve, zeros not counted, are left of a head that rotted. What was never written
-/// has none of them, and what belonged to another log has that many once in 2^38 or so.
+/// So many of those twelve, zeros not counted, are left of a head that rotted. What was never
+/// written has none of them, and what belonged to another log has that many once in 2^38 or so.
 const TELLING_LEAST: usize = 6;
 
 /// The incarnation of a log: by its head, or else by the first record that is valid under the one

@@ -1,5 +1,5 @@
-//! Logs that are gone: removed under the node, lost by a file system check, without a head that can be
-//! read.
+//! Logs that are gone: removed under the node, lost by a file system check, without a head that can
+//! be read.
 //!
 //! That a log is gone is made durable by a new one, whose first record says so (`Body::Lost`):
 //! it counts as damaged until the other members told what the shard should hold, and that was

@@ -209,8 +209,8 @@ fn open_log(
         let row = rows.shard(key.log(incarnation))?;
         Ok(row.is_some_and(|row| row.position > HEAD_LEN))
     };
-    // Without a head, a record alone says nothing: it may be of a log that was here before. The index
-    // knows only logs that were synced, head and all, and were not dropped.
+    // Without a head, a record alone says nothing: it may be of a log that was here before. The
+    // index knows only logs that were synced, head and all, and were not dropped.
     let head = match found {
         Some(head) if head.named || synced(head.incarnation)? => head,
         _ => {
@@ -234,8 +234,8 @@ fn open_log(
     Ok(Some((log, report)))
 }
 
-/// A file without a head: a crash came while it was created, and nothing in it was acked, because the
-/// head is synced with the first record. If there is something where the head should be, or the
+/// A file without a head: a crash came while it was created, and nothing in it was acked, because
+/// the head is synced with the first record. If there is something where the head should be, or the
 /// index knows a log (`known`), it is kept aside for people to see; what the shard should hold is
 /// found out in any case.
 fn drop_unborn(

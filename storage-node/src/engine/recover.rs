@@ -215,8 +215,8 @@ impl Recovery<'_> {
         if let (Some(first), Some(last)) = (whole.first(), whole.last()) {
             write_again(scan, first.start(), last.end())?;
         }
-        // A head that may not be durable would be missed after the next crash, when what comes after
-        // it is, and acked.
+        // A head that may not be durable would be missed after the next crash, when what comes
+        // after it is, and acked.
         let unborn = self.proven <= HEAD_LEN;
         if unborn {
             write_again(scan, 0, HEAD_LEN)?;

@@ -62,8 +62,8 @@ pub(crate) struct ShardRow {
     pub(crate) punched: u64,
     /// Bytes of headers that a compacted log would do without.
     pub(crate) waste: u64,
-    /// Places where synced records could not be read, and earlier logs that are gone: what is missing
-    /// is not known.
+    /// Places where synced records could not be read, and earlier logs that are gone: what is
+    /// missing is not known.
     pub(crate) damaged: u32,
     /// Whether it is only to become the shard's log, by compaction: that it is gone means nothing.
     pub(crate) successor: bool,
