@@ -66,8 +66,9 @@ fn measure(what: &str, topology: &Topology, leaving: &[DriveId], profile: Profil
     let gib = summary.moved_bytes >> 30;
     let peak = peak_mib().map_or_else(|| "?".to_owned(), |mib| mib.to_string());
     println!(
-        "  {what:24} {seconds:6.2} s (core {worked:5.2} s)  peak {peak:>4} MiB  {:>7} moves  {gib:>8} GiB  {ratio:.4} x bound",
-        moves.len(),
+        "  {what:24} {seconds:6.2} s (core {worked:5.2} s)  peak {peak:>4} MiB  \
+         {count:>7} moves  {gib:>8} GiB  {ratio:.4} x bound",
+        count = moves.len(),
     );
 }
 

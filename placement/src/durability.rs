@@ -35,8 +35,8 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Mean hours to restore what a drive held, from the bytes on it, the measured rate of repair of
-    /// the whole cluster in bytes a second, and the hours until it is given up.
+    /// Mean hours to restore what a drive held, from the bytes on it, the measured rate of repair
+    /// of the whole cluster in bytes a second, and the hours until it is given up.
     pub fn repair_hours(drive_bytes: u64, bytes_a_second: f64, wait_hours: f64) -> f64 {
         wait_hours + drive_bytes as f64 / bytes_a_second.max(1.0) / 3600.0
     }
@@ -198,9 +198,9 @@ impl Markov {
         })
     }
 
-    /// Takes states away, from the last, until so many are left: whoever went there goes on to where
-    /// it leads. Nothing is ever subtracted (Grassmann, Taksar, Heyman 1985), so that a probability
-    /// of 1e-30 comes out as exact as one of 0.1.
+    /// Takes states away, from the last, until so many are left: whoever went there goes on to
+    /// where it leads. Nothing is ever subtracted (Grassmann, Taksar, Heyman 1985), so that a
+    /// probability of 1e-30 comes out as exact as one of 0.1.
     fn reduce(&mut self, left: usize) {
         let loss = self.rates.len();
         for state in (left..self.rates.len()).rev() {

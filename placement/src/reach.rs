@@ -2,8 +2,8 @@
 //!
 //! Enclosures are linked one behind the other: position `i` is reached through `0..i`. A cut before
 //! it strands it and all behind it; in a closed chain each is reached from the other side too, so
-//! that one cut strands nothing. Stranded is not lost: nothing is rebuilt for it (PROTOCOLS 23), but
-//! it cannot be read meanwhile.
+//! that one cut strands nothing. Stranded is not lost: nothing is rebuilt for it (PROTOCOLS 23),
+//! but it cannot be read meanwhile.
 
 use crate::ids::{ChainId, EnclosureId};
 use crate::topology::Topology;

@@ -403,7 +403,10 @@ fn growth_to_many_enclosures_stays_within_the_bound() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(12)
+    })]
     #[test]
     fn growth_of_any_profile_stays_within_the_bound(
         k in 2u8..=20, m in 1u8..=4, chains in 1u32..4, seed in 0u64..1000,
