@@ -233,7 +233,13 @@ impl Stage {
         self.verdict.audits += 1;
         self.verdict.audited_objects += audited.objects;
         self.verdict.audited_bytes += audited.bytes;
+        let unreadable = |finding: &Finding| finding.kind == Kind::Unreadable;
+        let lost = audited.findings.iter().any(unreadable);
         self.found(audited.findings);
+        if lost {
+            // Whatever became of the objects: the cluster was told by those who read them.
+            self.expect_health(false).await;
+        }
         let operations = self.history.operations()?;
         let registers = register::by_key(&operations);
         let mut findings = durable::check(&registers);

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use enfilade_cluster::api::error::MetadataError;
 use enfilade_cluster::api::root::{LedgerRange, LedgerRow, RootCommand};
-use enfilade_placement::{BlobId, DriveId};
+use enfilade_placement::{BlobId, DriveId, VolumeId};
 
 use super::Context;
 use crate::engine::{Engine, Fault, ShardKey};
@@ -52,6 +53,35 @@ impl LedgerNotes {
     fn aside(&self) -> MutexGuard<'_, Aside> {
         self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes dead blobs out of the ledger, whichever members lack them. An entry tells nobody whose blob
+/// it is about, so that who knows that it is dead must say so (PROTOCOLS 20).
+///
+/// # Errors
+/// When the root group does not answer.
+pub(super) async fn forget(
+    context: &Context,
+    dead: &BTreeSet<(VolumeId, BlobId)>,
+) -> Result<(), MetadataError> {
+    if context.view().ledger_rows == 0 {
+        return Ok(());
+    }
+    let names_dead = |row: &LedgerRow| match row.what {
+        LedgerRange::Stripes { blob, .. } => dead.contains(&(row.volume, blob)),
+        LedgerRange::Whole => false,
+    };
+    let mut rows = context.metadata.ledger(usize::MAX).await?;
+    rows.retain(names_dead);
+    for rows in rows.chunks(ROWS_PER_REPORT) {
+        let command = RootCommand::CloseFaults(rows.to_vec());
+        let told = context.metadata.root(context.request(), command).await;
+        context.ledger.changed();
+        if let Err(refusal) = told? {
+            tracing::warn!(%refusal, "the ledger keeps dead blobs");
+        }
+    }
+    Ok(())
 }
 
 /// Asks, now and then, whether blobs that nothing referenced were committed after all.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use enfilade_cluster::api::garbage::{GarbageAck, GarbageEntry, GarbageQuery};
-use enfilade_placement::{PartitionId, Volume, VolumeId, VolumeState};
+use enfilade_placement::{BlobId, PartitionId, Volume, VolumeId, VolumeState};
 use futures::stream::{self, StreamExt};
 
-use super::Context;
+use super::{Context, faults};
 use crate::engine::{Engine, ShardKey};
 
 /// Entries of one answer; dropped together, so that they share syncs.
@@ -87,9 +87,15 @@ async fn collect_page(
         return false;
     };
     let asked = entries.len();
+    let blobs = entries.iter().map(|entry| (entry.volume, entry.blob));
+    let blobs: BTreeSet<(VolumeId, BlobId)> = blobs.collect();
     let acks = drop_all(context, &volumes, entries).await;
     let dropped = acks.len();
     if dropped == 0 {
+        return false;
+    }
+    if let Err(error) = faults::forget(context, &blobs).await {
+        tracing::debug!(%error, "dead blobs stay in the ledger for now");
         return false;
     }
     match context.metadata.ack_garbage(partition, acks).await {

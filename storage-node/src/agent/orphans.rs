@@ -11,7 +11,7 @@ use enfilade_cluster::api::command::{KeyOp, KeyReply, WriteRequest};
 use enfilade_cluster::api::record::Extent;
 use enfilade_placement::{Volume, VolumeId};
 
-use super::Context;
+use super::{Context, faults};
 use crate::engine::{Engine, EngineError, Orphan, ShardKey};
 
 /// Looks for orphans until the agent stops.
@@ -89,6 +89,11 @@ async fn judge(
     };
     match context.metadata.write(request).await {
         Ok(Ok(KeyReply::Condemned)) => {
+            if let Err(error) = faults::forget(context, &BTreeSet::from([(key.volume, blob)])).await
+            {
+                tracing::debug!(%error, %blob, "a dead blob stays in the ledger for now");
+                return Ok(false);
+            }
             engine.delete(key, blob, Vec::new()).await?;
             context.node.host().metrics.orphans.inc();
         }

@@ -46,6 +46,8 @@ enum Left {
     OwnerUnknown(BlobId),
     #[error("blob {0} is not referenced yet, and not gone")]
     NotYetReferenced(BlobId),
+    #[error("no member has anything of blob {0}, and nobody said that it is dead")]
+    Nowhere(BlobId),
     #[error("too few other members answer to know what is missing")]
     TooFewAnswer,
     #[error("the ledger refuses: {0}")]

@@ -17,7 +17,7 @@ enum Reference {
     Held(Box<Blob>, Owner),
     /// Its owner does not reference it: it is dead, or not committed yet.
     Not,
-    /// No member has anything of it.
+    /// No member has anything of it, so that nobody can tell whom to ask.
     Nowhere,
 }
 
@@ -34,7 +34,8 @@ impl Patient {
         let (engine, key) = (&self.target.engine, self.target.key);
         let here = self.here(id).await?;
         let (blob, owner) = match self.reference(context, id, here.as_ref()).await? {
-            Reference::Nowhere => return Ok(()),
+            // Lost, or dropped everywhere: who drops it takes it out of the ledger.
+            Reference::Nowhere => return Err(Left::Nowhere(id)),
             Reference::Held(blob, owner) => (blob, owner),
             // What is known to be corrupt here is known for good, in the log, and is entered again
             // when the blob is committed after all. What is missing is known by the ledger alone.

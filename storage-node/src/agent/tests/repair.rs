@@ -454,10 +454,31 @@ async fn what_nothing_references_is_no_entry_until_it_is_committed() {
 }
 
 #[tokio::test]
-async fn an_entry_of_a_blob_that_nobody_has_is_closed() {
+async fn an_entry_of_a_blob_that_nobody_has_stays_until_it_is_known_to_be_dead() {
     let ward = Ward::new().await;
-    let row = ward.row(0, LedgerRange::stripes(BlobId::new(5), 0..=2));
-    root(&ward.metadata, RootCommand::ReportFaults(vec![row])).await;
+    let (blob, _) = ward.write(70, 2 * 8192, Layout::Full).await;
+    ward.commit(&blob).await;
+    // As when all drives forgot what they had synced, and a reader met that.
+    for member in 0..4 {
+        let engine = ward.engine(member);
+        let gone = engine.delete(ward.key(member), blob.id, Vec::new());
+        gone.await.unwrap();
+    }
+    let row = ward.row(0, LedgerRange::stripes(blob.id, 0..=1));
+    root(&ward.metadata, RootCommand::ReportFaults(vec![row.clone()])).await;
+    let metrics = ward.stations[&1].node.host().metrics().clone();
+    until("it was tried", || async {
+        metrics.repair.put_off.get() > 0
+    })
+    .await;
+    assert_eq!(ward.ledger().await, [row]);
+    let delete = KeyOp::Delete {
+        version: None,
+        conditions: Conditions::default(),
+        modified_ms: 0,
+    };
+    ward.key_op(blob.id, delete).await;
+    ward.metadata.advance(Duration::from_secs(3600));
     ward.until_clear().await;
     ward.stop().await;
 }
