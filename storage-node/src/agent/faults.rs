@@ -55,8 +55,8 @@ impl LedgerNotes {
     }
 }
 
-/// Takes dead blobs out of the ledger, whichever members lack them. An entry tells nobody whose blob
-/// it is about, so that who knows that it is dead must say so (PROTOCOLS 20).
+/// Takes dead blobs out of the ledger, whichever members lack them. An entry tells nobody whose
+/// blob it is about, so that who knows that it is dead must say so (PROTOCOLS 20).
 ///
 /// # Errors
 /// When the root group does not answer.
