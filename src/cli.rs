@@ -1,9 +1,12 @@
 //! The command line: definitions, nothing else.
 
+pub(crate) mod moves;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use enfilade_placement::units::ByteSize;
 use enfilade_placement::{ChainId, DriveId, EnclosureId, Profile};
 
 /// The folder of an embedded cluster, unless another is named.
@@ -39,6 +42,12 @@ pub(crate) enum Command {
     /// Shows volumes.
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Shows moves and repairs; pauses, resumes and cancels moves.
+    #[command(subcommand)]
+    Rebalance(moves::RebalanceCommand),
+    /// Says what a change of the cluster would move, and changes nothing.
+    #[command(subcommand)]
+    Plan(moves::PlanCommand),
     /// Measures what this machine does.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -67,6 +76,9 @@ pub(crate) struct UpArgs {
     /// Erasure code of a new cluster, data and parity fragments [default: 4+2].
     #[arg(long, value_name = "K+M")]
     pub(crate) profile: Option<Profile>,
+    /// Bytes of a shard at which its volume is sealed, for a new cluster [default: 1 GiB].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) volume_target: Option<ByteSize>,
     /// Where S3 is served; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
     pub(crate) s3: SocketAddr,
@@ -119,6 +131,8 @@ pub(crate) enum DriveCommand {
     List(AdminArgs),
     /// Formats an empty folder as a drive, and prints what to enter into the configuration.
     Add(DriveAddArgs),
+    /// Empties a drive, so that it can be removed; what it held and cannot be read is rebuilt.
+    Drain(moves::DrainDriveArgs),
     /// Gives a drive up that failed, and formats an empty folder as the one that takes its slot.
     Replace(DriveReplaceArgs),
     /// Throws the index of a drive that nobody serves away, and builds a new one from its logs.
@@ -173,6 +187,10 @@ pub(crate) enum EnclosureCommand {
     List(AdminArgs),
     /// Adds an enclosure to an embedded cluster that runs.
     Add(EnclosureAddArgs),
+    /// Empties an enclosure, so that it can be removed.
+    Drain(moves::DrainEnclosureArgs),
+    /// Gives an enclosure up that is down: what it held is rebuilt elsewhere.
+    Out(EnclosureOutArgs),
     /// Starts the process of an enclosure again (`up --processes`).
     Start(EnclosureStartArgs),
     /// Stops the process of an enclosure (`up --processes`).
@@ -196,6 +214,16 @@ pub(crate) struct EnclosureAddArgs {
 /// Flags of `enclosure start`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EnclosureStartArgs {
+    /// The enclosure.
+    pub(crate) id: EnclosureId,
+    /// Where to ask.
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// Flags of `enclosure out`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EnclosureOutArgs {
     /// The enclosure.
     pub(crate) id: EnclosureId,
     /// Where to ask.

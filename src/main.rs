@@ -62,6 +62,8 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Status(args) => admin::commands::status(&args).await,
         Command::Enclosure(command) => admin::commands::enclosure(&command).await,
         Command::Volume(command) => admin::commands::volume(&command).await,
+        Command::Rebalance(command) => admin::moves::rebalance(&command).await,
+        Command::Plan(command) => admin::moves::plan(&command).await,
         Command::Bench(command) => bench::run(command),
         Command::Bucket(BucketCommand::Set(args)) => admin::commands::bucket_set(&args).await,
         Command::Bucket(BucketCommand::Du(args)) => admin::commands::bucket_du(&args).await,

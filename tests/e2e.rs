@@ -13,6 +13,8 @@ mod cluster;
 mod connector;
 #[path = "e2e/drives.rs"]
 mod drives;
+#[path = "e2e/growth.rs"]
+mod growth;
 #[path = "e2e/kept.rs"]
 mod kept;
 #[path = "e2e/listing.rs"]
@@ -101,6 +103,16 @@ async fn drives_are_moved_and_replaced_while_one_process_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drives_are_moved_and_replaced_while_many_processes_run() {
     drives::are_moved_unplugged_and_replaced(&["--processes", "--drives", "2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_grows_shrinks_and_repairs_itself_in_one_process() {
+    growth::and_shrinkage_and_repair(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_grows_shrinks_and_repairs_itself_in_many_processes() {
+    growth::and_shrinkage_and_repair(&["--processes"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

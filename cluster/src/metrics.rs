@@ -46,6 +46,14 @@ pub struct Metrics {
     pub braked_enclosures: IntGauge,
     /// Volumes by state, as the root leader sees it.
     pub volumes: IntGaugeVec,
+    /// Drives that do not work and are waited for, as the root leader sees it.
+    pub waiting_drives: IntGauge,
+    /// Moves and rebuilds under way.
+    pub moves_begun: IntGauge,
+    /// Moves and rebuilds that are planned and not begun.
+    pub moves_queued: IntGauge,
+    /// Bytes of the last plan that are still to be moved or rebuilt.
+    pub backlog: IntGauge,
     registry: Registry,
 }
 
@@ -143,6 +151,10 @@ impl Metrics {
             table_bytes: maker.gauge("enfilade_cluster_table_bytes", "table files")?,
             braked_enclosures: maker.gauge("enfilade_cluster_braked_enclosures", held)?,
             volumes: maker.gauges("enfilade_cluster_volumes", "volumes by state", "state")?,
+            waiting_drives: maker.gauge("enfilade_cluster_waiting_drives", "waited for")?,
+            moves_begun: maker.gauge("enfilade_cluster_moves_begun", "moves under way")?,
+            moves_queued: maker.gauge("enfilade_cluster_moves_queued", "moves not begun")?,
+            backlog: maker.gauge("enfilade_cluster_moves_backlog_bytes", "bytes to move")?,
             registry: maker.0,
         })
     }

@@ -75,6 +75,15 @@ pub struct KeeperSettings {
     pub new_volumes_a_minute: u32,
     /// How long a bucket may be in deletion before the root leader takes it up (PROTOCOLS 6).
     pub deletion_max: Duration,
+    /// How long a drive that is gone or failing is waited for before what it held is rebuilt
+    /// elsewhere (PROTOCOLS 23).
+    pub drive_out: Duration,
+    /// The least time between two plans of moves, unless drives come or go.
+    pub plans: Duration,
+    /// Moves that are under way at once, in all, and on one drive.
+    pub moves_at_once: u32,
+    /// As above.
+    pub moves_per_drive: u32,
     /// How long a dead blob waits before members drop it (PROTOCOLS 20).
     pub garbage_grace: Duration,
 }
@@ -128,6 +137,10 @@ impl Default for KeeperSettings {
             suspended_max: Duration::from_secs(600),
             new_volumes_a_minute: 60,
             deletion_max: Duration::from_secs(30),
+            drive_out: Duration::from_secs(600),
+            plans: Duration::from_secs(5),
+            moves_at_once: 256,
+            moves_per_drive: 2,
             garbage_grace: Duration::from_millis(GARBAGE_GRACE_MS),
         }
     }

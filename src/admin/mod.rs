@@ -5,6 +5,8 @@ pub(crate) mod commands;
 pub(crate) mod drive;
 pub(crate) mod drives;
 pub(crate) mod model;
+pub(crate) mod moves;
+mod plans;
 pub(crate) mod process;
 mod render;
 pub(crate) mod routes;

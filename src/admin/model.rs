@@ -1,11 +1,15 @@
 //! What the admin API says, as JSON: the server writes it, commands read it, docs/cli.md explains
 //! every name. Names stay; new ones may come.
 
+mod moves;
+
 use std::collections::BTreeMap;
 
 use enfilade_cluster::api::root::EtagKind;
 use enfilade_placement::DriveId;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::moves::{Drain, Move, MoveAnswer, MoveAsk, Moves, Plan, PlanSide};
 
 /// `GET /admin/v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

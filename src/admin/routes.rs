@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::admin::status::{self, Facts};
-use crate::admin::{ActError, Enclosures, drives, model};
+use crate::admin::{ActError, Enclosures, drives, model, plans};
 use crate::credentials::{RootCredentials, Token};
 
 const BODY_MAX: usize = 64 * 1024;
@@ -160,6 +160,7 @@ impl Admin {
                     .await
             }
             ["drives"] => self.fact(drives::list).await,
+            ["moves"] => self.fact(plans::moves).await,
             ["volumes"] => {
                 let show = |facts: &Facts| -> Vec<model::Volume> {
                     facts
@@ -186,6 +187,12 @@ impl Admin {
         }
         if let ["drives", id, "replace"] = segments {
             return self.replace_drive(id, body).await;
+        }
+        if let Some(asked) = plans::Asked::of(segments) {
+            return match self.plan(asked, body).await {
+                Ok(answer) => answer,
+                Err((status, text)) => failure(status, &text),
+            };
         }
         let Some(enclosures) = self.enclosures.get() else {
             return failure(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
@@ -302,6 +309,24 @@ impl Admin {
             }
             Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "no answer in time"),
         }
+    }
+
+    async fn plan(
+        &self,
+        asked: plans::Asked,
+        body: Incoming,
+    ) -> Result<Answer, (StatusCode, String)> {
+        let wrong = |error: anyhow::Error| (StatusCode::BAD_REQUEST, format!("{error:#}"));
+        let away = |error: anyhow::Error| (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}"));
+        let metadata = self
+            .metadata
+            .get()
+            .context("the process is starting")
+            .map_err(away)?;
+        let how: model::MoveAsk = read(body).await.map_err(wrong)?;
+        let facts = self.facts().await.map_err(away)?;
+        let answer = plans::answer(metadata.as_ref(), &facts, asked, how).await?;
+        Ok(json(StatusCode::OK, &answer))
     }
 
     async fn begin(&self, body: Incoming) -> Answer {

@@ -24,6 +24,8 @@ pub(crate) const VOLUME_TARGET: ByteSize = ByteSize::gib(1);
 
 /// The folder of a cluster, what it is to be, and where it is served.
 pub(crate) struct Ground {
+    /// Bytes of a shard at which its volume is sealed.
+    pub(crate) volume_target: ByteSize,
     pub(crate) layout: Layout,
     pub(crate) description: Description,
     pub(crate) token: Token,

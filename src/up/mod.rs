@@ -92,6 +92,7 @@ async fn start(basis: &Basis, prepared: Prepared) -> Result<Running> {
         ..
     } = prepared;
     let ground = births::Ground {
+        volume_target: basis.args.volume_target.unwrap_or(births::VOLUME_TARGET),
         layout: prepared.layout,
         description: prepared.description,
         token: prepared.token,

@@ -21,7 +21,7 @@ use crate::role::drives::{self, Bays, EmbeddedDrive, Node};
 use crate::role::gateway;
 use crate::role::meta::{self, Meta, OPEN_VOLUMES};
 use crate::up::Basis;
-use crate::up::births::{Ground, VOLUME_TARGET, join};
+use crate::up::births::{Ground, join};
 use crate::up::description::Member;
 use crate::up::run_file::{ProcessState, RunEnclosure};
 
@@ -192,7 +192,7 @@ async fn start_meta(env: &Env, ground: &Ground) -> Result<Meta> {
         let birth = Birth {
             cluster: ground.token.cluster,
             profile: ground.description.profile,
-            volume_target: VOLUME_TARGET.get(),
+            volume_target: ground.volume_target.get(),
             open_volumes: OPEN_VOLUMES,
             replicas: vec![META],
         };

@@ -22,7 +22,7 @@ use crate::settings::{
     Capacity, DriveConfig, DrivesConfig, Listen, MetaAddress, MetaConfig, NodeConfig, Role,
 };
 use crate::up::Basis;
-use crate::up::births::{Ground, VOLUME_TARGET, join};
+use crate::up::births::{Ground, join};
 use crate::up::children::{Children, Stop};
 use crate::up::description::Member;
 use crate::up::ports;
@@ -172,7 +172,7 @@ impl Processes {
         };
         let birth = model::Birth {
             profile: ground.description.profile.to_string(),
-            volume_target: VOLUME_TARGET.get(),
+            volume_target: ground.volume_target.get(),
             open_volumes: OPEN_VOLUMES,
             replicas: replicas(configs).into_iter().map(founder).collect(),
         };

@@ -1,5 +1,6 @@
 //! Metrics of the drives of a process.
 
+use enfilade_cluster::api::moves::Reason;
 use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
@@ -39,6 +40,7 @@ pub(crate) struct RepairMetrics {
     pub(crate) traffic: IntCounterVec,
     pub(crate) rebuilt: IntCounter,
     pub(crate) put_off: IntCounter,
+    pub(crate) flipped: IntCounterVec,
 }
 
 impl Default for RepairMetrics {
@@ -47,9 +49,14 @@ impl Default for RepairMetrics {
             "enfilade_storage_node_traffic_bytes_total",
             "Bytes that drives read and wrote, by what for (put, get, scrub...) and by direction",
         );
+        let flipped = Opts::new(
+            "enfilade_storage_node_moved_bytes_total",
+            "Bytes of shards that drives got by repair, drain, spread and rebalance",
+        );
         Self {
             traffic: IntCounterVec::new(traffic, &["cause", "direction"])
                 .expect("the name is well formed"),
+            flipped: IntCounterVec::new(flipped, &["reason"]).expect("the name is well formed"),
             rebuilt: counter(
                 "enfilade_storage_node_rebuilt_fragments_total",
                 "Fragments that were rebuilt, synced, read back and verified",
@@ -59,6 +66,14 @@ impl Default for RepairMetrics {
                 "Attempts to repair a shard that had to leave something in the ledger",
             ),
         }
+    }
+}
+
+impl RepairMetrics {
+    /// Counts a shard that became a member.
+    pub(crate) fn count_flip(&self, reason: Reason, bytes: u64) {
+        let labels = [reason.word()];
+        self.flipped.with_label_values(&labels).inc_by(bytes);
     }
 }
 
@@ -210,6 +225,7 @@ impl Metrics {
             Box::new(self.repair.traffic.clone()),
             Box::new(self.repair.rebuilt.clone()),
             Box::new(self.repair.put_off.clone()),
+            Box::new(self.repair.flipped.clone()),
         ];
         all.into_iter()
             .chain(self.upkeep.all())

@@ -19,6 +19,22 @@ pub struct Settings {
     pub repair_memory: ByteSize,
     /// How often a node looks for what it has to repair.
     pub repair_interval: Duration,
+    /// How long a shard that was moved away is kept for readers that do not know yet.
+    pub move_grace: Duration,
+    /// How long a blob that died on the way of its shard is kept for reads that began before: as
+    /// long as garbage waits.
+    pub move_dead_grace: Duration,
+    /// Shards that a node makes at once for moves, and as many for repairs.
+    pub moves_at_once: u32,
+    /// Bytes a second of one shard on its way, while the drive that gets it has nothing else to do,
+    /// and while requests wait for it: rebalance and drain yield to clients.
+    pub move_rate: ByteSize,
+    /// As above.
+    pub move_rate_busy: ByteSize,
+    /// The same for shards that are lost and are rebuilt.
+    pub rebuild_rate: ByteSize,
+    /// As above.
+    pub rebuild_rate_busy: ByteSize,
     /// How many reads a drive works on at once.
     pub drive_reads: u32,
     /// Shard logs that a drive keeps open. With 24 drives, and the files of their indexes, a
@@ -98,6 +114,13 @@ impl Default for Settings {
             node_reads: ByteSize::mib(128),
             repair_memory: ByteSize::mib(32),
             repair_interval: Duration::from_secs(2),
+            move_grace: Duration::from_secs(60),
+            move_dead_grace: Duration::from_secs(600),
+            moves_at_once: 4,
+            move_rate: ByteSize::mib(1024),
+            move_rate_busy: ByteSize::mib(16),
+            rebuild_rate: ByteSize::mib(1024),
+            rebuild_rate_busy: ByteSize::mib(64),
             drive_reads: 16,
             open_logs: 32,
             open_index_files: 32,

@@ -14,6 +14,7 @@ pub mod heartbeat;
 pub mod key;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
+pub mod moves;
 pub mod query;
 pub mod record;
 pub mod root;

@@ -5,12 +5,13 @@ use std::ops::RangeInclusive;
 
 use enfilade_placement::{
     BlobId, BucketId, ChainId, ClusterId, DriveId, DriveState, EnclosureId, EnclosureState, Epoch,
-    Generation, Incarnation, PartitionId, Profile, RequestId, Topology, Volume, VolumeId,
+    Generation, Incarnation, IntentId, PartitionId, Profile, RequestId, Topology, Volume, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 
 use super::command::{GroupTime, Versioning};
 use super::key::RowPrefix;
+use super::moves::{Flip, Intent, MoveOrder, Moves, PlanNote, Subject};
 
 /// A command in the log of the root group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +144,15 @@ pub enum RootCommand {
     /// Enters faults into the ledger (PROTOCOLS 22).
     ReportFaults(Vec<LedgerRow>),
     /// Removes ledger rows whose fragments were rebuilt, read back and verified.
-    CloseFaults(Vec<LedgerRow>),
+    ///
+    /// Only of members that are still on the drives of the node that says so: a shard that moved
+    /// meanwhile is another's.
+    CloseFaults {
+        /// The rows.
+        rows: Vec<LedgerRow>,
+        /// The node's drives.
+        drives: Vec<DriveId>,
+    },
     /// Advances the group's time; proposed by the leader.
     Tick {
         /// Monotonic time since its last tick (or its election), in milliseconds.
@@ -155,6 +164,8 @@ pub enum RootCommand {
         volume: VolumeId,
         /// The member.
         member: u8,
+        /// The drive that has it, as the node knows; when another has it, nothing is changed.
+        drive: DriveId,
         /// What it lacks.
         ranges: Vec<LedgerRange>,
     },
@@ -188,6 +199,26 @@ pub enum RootCommand {
         bucket: BucketId,
         /// The revision.
         revision: u64,
+    },
+    /// Begins moves, as far as each is still fit: answers those that it began (PROTOCOLS 21).
+    BeginMoves(Vec<MoveOrder>),
+    /// Gives a member to the drive that an intent made its shard on, by compare-and-set on epoch
+    /// and intent: the epoch is raised (PROTOCOLS 21).
+    FlipMember(Flip),
+    /// Ends intents whose members were flipped, and whose shards hold nothing dead any more.
+    EndMoves(Vec<IntentId>),
+    /// Ends intents without a flip; those that ended already are passed over.
+    CancelMoves(Vec<IntentId>),
+    /// Stops all moves but repair, or lets them go on.
+    PauseMoves(bool),
+    /// Notes what a plan comes to, before its moves.
+    NotePlan(PlanNote),
+    /// Enters something to be emptied, or takes it out again; then its intents are cancelled.
+    Drain {
+        /// What.
+        subject: Subject,
+        /// Whether it is to be emptied.
+        on: bool,
     },
 }
 
@@ -233,6 +264,8 @@ pub enum RootReply {
     Volume(Volume),
     /// The bucket, as it now is.
     Bucket(Bucket),
+    /// The intents that were begun.
+    Intents(Vec<Intent>),
 }
 
 /// Why the root state machine refused a command. Committed and final: it changed nothing.
@@ -281,6 +314,9 @@ pub enum RootRefusal {
     /// The drive works, and is not given up.
     #[error("drive {0} is in service: take it out first")]
     DriveInService(DriveId),
+    /// The intent ended: by its flip, or it was cancelled.
+    #[error("intent {0} has ended")]
+    IntentEnded(IntentId),
 }
 
 /// A bucket.
@@ -412,6 +448,8 @@ pub struct RootView {
     pub sealed_volumes: u64,
     /// How many ledger rows there are.
     pub ledger_rows: u64,
+    /// Shards on their way to other drives.
+    pub moves: Moves,
 }
 
 impl RootView {

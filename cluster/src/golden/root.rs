@@ -1,14 +1,15 @@
 //! Commands of the root group as its log holds them, results and the view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use enfilade_placement::{
     BucketId, ChainId, ClusterId, DriveId, DriveState, EnclosureId, EnclosureState, Epoch,
-    Generation, PartitionId, RequestId, Volume, VolumeId, VolumeState,
+    Generation, IntentId, PartitionId, RequestId, Volume, VolumeId, VolumeState,
 };
 
 use crate::api::command::{GroupTime, Versioning};
 use crate::api::key::RowPrefix;
+use crate::api::moves::{Flip, Intent, MoveOrder, Moves, PlanNote, Reason, Stage, Subject};
 use crate::api::root::{
     Addresses, Birth, Bucket, EtagKind, LedgerRange, LedgerRow, Partition, RootCommand,
     RootEnvelope, RootOutcome, RootRefusal, RootReply, RootView,
@@ -20,6 +21,7 @@ use super::samples::{BLOB, profile};
 const VOLUME: VolumeId = VolumeId::new(300);
 const EPOCH: Epoch = Epoch::new(2);
 const DRIVE: DriveId = DriveId::new(0xd1);
+const INTENT: IntentId = IntentId::new(12);
 const ENCLOSURE: EnclosureId = EnclosureId::new(6);
 
 fn addresses() -> Addresses {
@@ -134,7 +136,10 @@ fn commands() -> Vec<RootCommand> {
             empty: true,
         },
         RootCommand::ReportFaults(faults()),
-        RootCommand::CloseFaults(faults()),
+        RootCommand::CloseFaults {
+            rows: faults(),
+            drives: vec![DRIVE],
+        },
         RootCommand::Tick { elapsed_ms: 1000 },
     ]
 }
@@ -145,6 +150,7 @@ fn later_commands() -> Vec<RootCommand> {
         RootCommand::RefineFaults {
             volume: VOLUME,
             member: 5,
+            drive: DRIVE,
             ranges: vec![LedgerRange::stripes(BLOB, 1..=2)],
         },
         RootCommand::SetEtag {
@@ -163,7 +169,53 @@ fn later_commands() -> Vec<RootCommand> {
             bucket: BucketId::new(3),
             revision: 4,
         },
+        RootCommand::BeginMoves(vec![MoveOrder {
+            volume: VOLUME,
+            member: 5,
+            from: Some(DRIVE),
+            to: DriveId::new(0xd2),
+            reason: Reason::Spread,
+        }]),
+        RootCommand::FlipMember(Flip {
+            intent: INTENT,
+            volume: VOLUME,
+            epoch: EPOCH,
+            member: 5,
+            bytes: 1 << 35,
+            lacks: vec![LedgerRange::stripes(BLOB, 1..=2)],
+        }),
+        RootCommand::EndMoves(vec![INTENT]),
+        RootCommand::CancelMoves(vec![INTENT]),
+        RootCommand::PauseMoves(true),
+        RootCommand::NotePlan(note()),
+        RootCommand::Drain {
+            subject: Subject::Enclosure(ENCLOSURE),
+            on: true,
+        },
     ]
+}
+
+fn note() -> PlanNote {
+    PlanNote {
+        bytes: 1 << 40,
+        bound_bytes: 1 << 39,
+        unplaced: 1,
+        unreadable: 2,
+        done_before: 3,
+        noted_ms: 4,
+    }
+}
+
+fn intent() -> Intent {
+    Intent {
+        id: INTENT,
+        volume: VOLUME,
+        member: 5,
+        from: Some(DRIVE),
+        to: DriveId::new(0xd2),
+        reason: Reason::Drain,
+        stage: Stage::Check,
+    }
 }
 
 /// Fails to compile when a kind is added: it needs a sample above.
@@ -184,13 +236,20 @@ const fn command_name(command: &RootCommand) -> &'static str {
         RootCommand::BeginDeleteBucket { .. } => "begin-delete-bucket",
         RootCommand::EndDeleteBucket { .. } => "end-delete-bucket",
         RootCommand::ReportFaults(_) => "report-faults",
-        RootCommand::CloseFaults(_) => "close-faults",
+        RootCommand::CloseFaults { .. } => "close-faults",
         RootCommand::Tick { .. } => "tick",
         RootCommand::RefineFaults { .. } => "refine-faults",
         RootCommand::SetEtag { .. } => "set-etag",
         RootCommand::ReplaceDrive { .. } => "replace-drive",
         RootCommand::SetVersioning { .. } => "set-versioning",
         RootCommand::EndSetVersioning { .. } => "end-set-versioning",
+        RootCommand::BeginMoves(_) => "begin-moves",
+        RootCommand::FlipMember(_) => "flip-member",
+        RootCommand::EndMoves(_) => "end-moves",
+        RootCommand::CancelMoves(_) => "cancel-moves",
+        RootCommand::PauseMoves(_) => "pause-moves",
+        RootCommand::NotePlan(_) => "note-plan",
+        RootCommand::Drain { .. } => "drain",
     }
 }
 
@@ -201,6 +260,7 @@ const fn reply_name(reply: &RootReply) -> &'static str {
         RootReply::Attached(_) => "attached",
         RootReply::Volume(_) => "volume",
         RootReply::Bucket(_) => "bucket",
+        RootReply::Intents(_) => "intents",
     }
 }
 
@@ -218,6 +278,7 @@ const fn refusal_name(refusal: &RootRefusal) -> &'static str {
         RootRefusal::BucketNotEmpty => "bucket-not-empty",
         RootRefusal::BucketBusy => "bucket-busy",
         RootRefusal::DriveInService(_) => "drive-in-service",
+        RootRefusal::IntentEnded(_) => "intent-ended",
     }
 }
 
@@ -246,6 +307,7 @@ fn results_of_the_root_group_are_kept_as_they_were() {
         RootReply::Attached(generation),
         RootReply::Volume(volume()),
         RootReply::Bucket(bucket()),
+        RootReply::Intents(vec![intent()]),
     ] {
         let name = reply_name(&reply);
         let outcome: RootOutcome = Ok(reply);
@@ -268,6 +330,7 @@ fn results_of_the_root_group_are_kept_as_they_were() {
         RootRefusal::BucketNotEmpty,
         RootRefusal::BucketBusy,
         RootRefusal::DriveInService(DRIVE),
+        RootRefusal::IntentEnded(INTENT),
     ] {
         let name = refusal_name(&refusal);
         let outcome: RootOutcome = Err(refusal);
@@ -328,6 +391,15 @@ fn states_and_views_are_kept_as_they_were() {
         partitions: BTreeMap::from([(partition.id, partition)]),
         sealed_volumes: 2,
         ledger_rows: 1,
+        moves: Moves {
+            intents: vec![intent()],
+            drains: BTreeSet::from([Subject::Drive(DRIVE), Subject::Enclosure(ENCLOSURE)]),
+            paused: true,
+            rebuilt_bytes: 1 << 40,
+            moved_bytes: 1 << 41,
+            plan: note(),
+            rate: 1 << 30,
+        },
         ..RootView::default()
     };
     lines.add("view", &view);

@@ -7,6 +7,7 @@ use enfilade_placement::{
 };
 use serde::de::DeserializeOwned;
 
+use crate::api::moves::{Intent, Stage, may_move};
 use crate::api::root::{Bucket, LedgerRange, LedgerRow, Partition};
 use crate::root::apply::ledger::SHARD_ROWS_MAX;
 use crate::root::keys::{self, Kind};
@@ -30,6 +31,7 @@ pub fn check(rows: &dyn Rows) -> Result<Vec<String>, RowsError> {
     check.buckets()?;
     check.partitions()?;
     check.ledger()?;
+    check.intents()?;
     check.results()?;
     Ok(check.wrong)
 }
@@ -214,6 +216,28 @@ impl Check<'_> {
             self.expect(apart && filled, || {
                 format!("ledger of volume {id}: {ranges:?}")
             });
+        }
+        Ok(())
+    }
+
+    /// Every intent is for a member of a sealed volume that is where it was when it began, or where
+    /// it was to go, and no drive gets two members of one volume.
+    fn intents(&mut self) -> Result<(), RowsError> {
+        let key = |one: &Intent| keys::intent(one.volume, one.member);
+        let mut targets = BTreeSet::new();
+        for one in self.all(Kind::Intent, key)? {
+            let volume = read::volumes(self.rows, &[one.volume])?.pop();
+            let sound = volume.is_some_and(|volume| {
+                let member = volume.members.get(usize::from(one.member));
+                let place = match one.stage {
+                    Stage::Make => member == Some(&one.from) && volume.member_of(one.to).is_none(),
+                    Stage::Check => member == Some(&Some(one.to)),
+                };
+                may_move(&volume) && place
+            });
+            let new = targets.insert((one.volume, one.to));
+            let given = (1..self.head.next.intent).contains(&one.id.get());
+            self.expect(sound && new && given, || format!("{one:?}"));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use enfilade_placement::{
 };
 
 use crate::api::command::GroupTime;
+use crate::api::moves::Subject;
 use crate::api::root::LedgerRange;
 use crate::typed::{Span, starting_with};
 
@@ -41,6 +42,10 @@ pub(super) enum Kind {
     Result = 12,
     /// `until (8), request (16)`: its result goes after that. No value.
     Expiry = 13,
+    /// `volume (8), member (1)`: the intent for a shard.
+    Intent = 14,
+    /// `0, drive (16)` or `1, enclosure (4)`: it is to be emptied. No value.
+    Drain = 15,
 }
 
 fn key(kind: Kind, rest: &[u8]) -> Vec<u8> {
@@ -134,6 +139,45 @@ pub(super) fn ledger_of_shard(volume: VolumeId, member: u8) -> Span {
 /// The ledger of a volume.
 pub(super) fn ledger_of_volume(volume: VolumeId) -> Span {
     starting_with(key(Kind::Ledger, &volume.get().to_be_bytes()))
+}
+
+/// The intent for a shard.
+pub(super) fn intent(volume: VolumeId, member: u8) -> Vec<u8> {
+    key(Kind::Intent, &shard_bytes(volume, member))
+}
+
+/// The intents for the shards of a volume.
+pub(super) fn intents_of_volume(volume: VolumeId) -> Span {
+    starting_with(key(Kind::Intent, &volume.get().to_be_bytes()))
+}
+
+/// What is to be emptied.
+pub(super) fn drain(subject: Subject) -> Vec<u8> {
+    let mut rest = Vec::with_capacity(17);
+    match subject {
+        Subject::Drive(id) => {
+            rest.push(0);
+            rest.extend_from_slice(&id.to_bytes());
+        }
+        Subject::Enclosure(id) => {
+            rest.push(1);
+            rest.extend_from_slice(&id.get().to_be_bytes());
+        }
+    }
+    key(Kind::Drain, &rest)
+}
+
+/// What a key of [`Kind::Drain`] names.
+pub(super) fn drained(key: &[u8]) -> Option<Subject> {
+    let (kind, id) = key.get(1..)?.split_first()?;
+    match kind {
+        0 => Some(Subject::Drive(DriveId::from_bytes(id.try_into().ok()?))),
+        1 => {
+            let id = u32::from_be_bytes(id.try_into().ok()?);
+            Some(Subject::Enclosure(EnclosureId::new(id)))
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn result(request: RequestId) -> Vec<u8> {

@@ -4,9 +4,10 @@ use enfilade_placement::{Chain, Enclosure, Topology, Volume, VolumeId};
 use serde::de::DeserializeOwned;
 
 use crate::api::command::GroupTime;
+use crate::api::moves::{Intent, Moves};
 use crate::api::root::{Bucket, LedgerQuery, LedgerRow, Partition, RootView};
 use crate::root::keys::{self, Kind};
-use crate::root::state::{self, DriveRow};
+use crate::root::state::{self, DriveRow, Head};
 use crate::rows::{Rows, RowsError, Table};
 use crate::typed;
 
@@ -53,6 +54,20 @@ pub fn view(rows: &dyn Rows) -> Result<RootView, RowsError> {
         partitions: partitions.into_iter().map(|one| (one.id, one)).collect(),
         sealed_volumes: head.sealed_volumes,
         ledger_rows: head.ledger_rows,
+        moves: moves(rows, &head)?,
+    })
+}
+
+fn moves(rows: &dyn Rows, head: &Head) -> Result<Moves, RowsError> {
+    let drains = typed::keys(rows, Table::Root, &keys::all(Kind::Drain), usize::MAX)?;
+    Ok(Moves {
+        intents: all::<Intent>(rows, Kind::Intent)?,
+        drains: drains.iter().filter_map(|key| keys::drained(key)).collect(),
+        paused: head.moves_paused,
+        rebuilt_bytes: head.rebuilt_bytes,
+        moved_bytes: head.moved_bytes,
+        plan: head.plan,
+        rate: head.move_rate,
     })
 }
 

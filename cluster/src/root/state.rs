@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::api::command::GroupTime;
 use crate::api::encoding;
-use crate::api::root::{RootOutcome, RootRefusal};
+use crate::api::moves::{PlanNote, Subject};
+use crate::api::root::{RootOutcome, RootRefusal, RootReply};
 use crate::root::keys::{self, Kind};
 use crate::rows::{Rows, RowsError, Table, Txn};
 use crate::typed;
@@ -36,6 +37,15 @@ pub(super) struct Head {
     pub(super) sealed_volumes: u64,
     /// How many rows the ledger has.
     pub(super) ledger_rows: u64,
+    /// Whether only repair goes on.
+    pub(super) moves_paused: bool,
+    /// Bytes that were rebuilt, and that were moved for other reasons.
+    pub(super) rebuilt_bytes: u64,
+    pub(super) moved_bytes: u64,
+    /// What the last plan came to.
+    pub(super) plan: PlanNote,
+    /// Bytes a second at which the one before was carried out.
+    pub(super) move_rate: u64,
 }
 
 /// Ids that were never given.
@@ -45,6 +55,7 @@ pub(super) struct NextIds {
     pub(super) volume: u64,
     pub(super) bucket: u64,
     pub(super) partition: u32,
+    pub(super) intent: u64,
 }
 
 /// The group's time.
@@ -130,6 +141,36 @@ impl<'t, 'a> State<'t, 'a> {
         }
     }
 
+    /// Whether only repair goes on from now.
+    pub(super) fn pause_moves(&mut self, paused: bool) -> RootReply {
+        self.changed |= self.head.moves_paused != paused;
+        self.head.moves_paused = paused;
+        RootReply::Done
+    }
+
+    /// Notes what a plan comes to.
+    pub(super) fn note_plan(&mut self, note: PlanNote) -> Result<RootReply, RowsError> {
+        let done_before = self
+            .head
+            .rebuilt_bytes
+            .saturating_add(self.head.moved_bytes);
+        let noted_ms = clock(self.txn)?.now.0;
+        let old = self.head.plan;
+        let done = done_before.saturating_sub(old.done_before);
+        let took = noted_ms.saturating_sub(old.noted_ms);
+        if done > 0 && took > 0 {
+            let rate = u128::from(done) * 1000 / u128::from(took);
+            self.head.move_rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        }
+        self.head.plan = PlanNote {
+            done_before,
+            noted_ms,
+            ..note
+        };
+        self.changed = true;
+        Ok(RootReply::Done)
+    }
+
     /// Raises the revision when anything changed.
     pub(super) fn finish(mut self) {
         if self.changed {
@@ -190,7 +231,21 @@ impl<'t, 'a> State<'t, 'a> {
         };
         let enclosure = self.load::<Enclosure>(&keys::enclosure(row.drive.enclosure))?;
         let up = enclosure.is_some_and(|enclosure| enclosure.state == EnclosureState::Up);
-        Ok(up && row.drive.state == DriveState::Healthy)
+        let fit = up && row.drive.state == DriveState::Healthy;
+        Ok(fit && !self.is_drained(&row.drive)?)
+    }
+
+    /// Whether a drive is to be emptied.
+    fn is_drained(&self, drive: &Drive) -> Result<bool, RowsError> {
+        for subject in [
+            Subject::Drive(drive.id),
+            Subject::Enclosure(drive.enclosure),
+        ] {
+            if self.txn.get(Table::Root, &keys::drain(subject))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn volume(&self, id: VolumeId) -> Result<Volume, Stop> {

@@ -12,6 +12,8 @@ use enfilade_placement::{BucketId, EnclosureId, PartitionId, RequestId};
 use tokio::task::JoinHandle;
 
 use super::MetadataService;
+use super::mover::{MoveKeeper, Scene};
+use super::read;
 use super::volumes::VolumeKeeper;
 use crate::api::command::{GroupTime, PartitionCommand, PartitionEnvelope};
 use crate::api::encoding::encode;
@@ -20,7 +22,7 @@ use crate::api::root::{Bucket, RootCommand, RootEnvelope, RootView};
 use crate::client::in_process;
 use crate::metrics::metrics;
 use crate::raft::groups::Group;
-use crate::root::DEADLINE_MS;
+use crate::root::{self, DEADLINE_MS};
 
 /// An idle group is told the time at least so often.
 const TICK_MAX: Duration = Duration::from_secs(60);
@@ -41,6 +43,7 @@ struct Lead {
 struct Keeper {
     leads: BTreeMap<PartitionId, Lead>,
     volumes: VolumeKeeper,
+    moves: MoveKeeper,
     volumes_at: Duration,
     /// When enclosures went out by themselves.
     outs: BTreeMap<EnclosureId, Duration>,
@@ -108,6 +111,7 @@ impl Keeper {
             if group.id == PartitionId::ROOT {
                 service.0.beats.clear();
                 self.volumes = VolumeKeeper::default();
+                self.moves = MoveKeeper::default();
                 self.deletions.clear();
             }
         }
@@ -197,8 +201,45 @@ impl Keeper {
             for command in self.volumes.keep(settings, view, &beats, now, seed) {
                 service.keep(command).await;
             }
+            self.keep_moves(service, now).await;
         }
         self.resume_changes(service, view, now);
+    }
+
+    /// Begins, cancels and plans moves, once this leader has heard what there is.
+    async fn keep_moves(&mut self, service: &MetadataService, now: Duration) {
+        if !self.volumes.is_settled() {
+            return;
+        }
+        let (Ok(view), Ok(group)) = (service.local_view(), service.group(PartitionId::ROOT)) else {
+            return;
+        };
+        let beats = service.0.beats.all();
+        let scene = Scene {
+            settings: &service.0.settings.keeper,
+            view: &view,
+            beats: &beats,
+            now,
+            seed: service.0.env.random.next_u64(),
+        };
+        let volume = |id| {
+            let found =
+                group.with_rows(|rows| root::read::volumes(rows, &[id]).map_err(read::failed));
+            found.map(|mut found| found.pop())
+        };
+        let volumes = || {
+            group.with_rows(|rows| {
+                root::read::all_volumes(rows, None, usize::MAX).map_err(read::failed)
+            })
+        };
+        match self.moves.keep(&scene, volume, volumes).await {
+            Ok(commands) => {
+                for command in commands {
+                    service.keep(command).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "moves are not planned"),
+        }
     }
 
     /// Changes of enclosures and drives that follow from heartbeats and their absence.

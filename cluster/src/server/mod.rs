@@ -8,6 +8,7 @@ mod birth;
 pub mod grpc;
 mod keeper;
 mod members;
+mod mover;
 mod planner;
 pub mod read;
 mod start;

@@ -1,11 +1,13 @@
 //! What follows from heartbeats and the root state for drives and volumes: pure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use enfilade_placement::choose::{Choice, Fill, choose};
 use enfilade_placement::{
-    Drive, DriveState, EnclosureId, EnclosureState, Profile, Volume, VolumeId, VolumeState,
+    Drive, DriveState, EnclosureId, EnclosureState, Profile, Topology, Volume, VolumeId,
+    VolumeState,
 };
 
 use crate::api::heartbeat::Heartbeat;
@@ -85,6 +87,17 @@ pub(super) fn plan(view: &RootView, situation: &Situation<'_>) -> Vec<RootComman
     commands
 }
 
+/// What there is for new volumes: a drive that is to be emptied takes no more than a full one.
+fn fit(view: &RootView) -> Cow<'_, Topology> {
+    let mut topology = Cow::Borrowed(&view.topology);
+    for id in view.moves.leaving(&view.topology) {
+        if let Some(drive) = topology.to_mut().drives.get_mut(&id) {
+            drive.state = DriveState::Full;
+        }
+    }
+    topology
+}
+
 /// Whether a whole volume can be opened on drives that are well: then one with a slow member is
 /// not needed. When all drives are late, what is open stays so.
 fn others_suffice(view: &RootView, situation: &Situation<'_>) -> bool {
@@ -95,7 +108,7 @@ fn others_suffice(view: &RootView, situation: &Situation<'_>) -> bool {
     let fill = fill(view, situation.beats);
     let choice = view
         .profile
-        .map(|profile| choose(&view.topology, &fill, profile, situation.seed));
+        .map(|profile| choose(&fit(view), &fill, profile, situation.seed));
     matches!(choice, Some(Ok(choice)) if choice.members.iter().all(Option::is_some))
 }
 
@@ -143,7 +156,7 @@ fn change(
 }
 
 /// Bytes of the fullest shard, as last heard.
-fn bytes(volume: &Volume, beats: &HeardBeats) -> u64 {
+pub(super) fn bytes(volume: &Volume, beats: &HeardBeats) -> u64 {
     let shards = beats.values().flat_map(|(_, beat)| &beat.shards);
     let heard = shards
         .filter(|shard| shard.volume == volume.id)
@@ -208,10 +221,11 @@ fn openings(view: &RootView, situation: &Situation<'_>, leaving: &[VolumeId]) ->
         .saturating_sub(u32::try_from(open.len()).unwrap_or(u32::MAX))
         .min(situation.new_max);
     let mut fill = fill(view, situation.beats);
+    let topology = fit(view);
     let mut commands = Vec::new();
     for turn in 0..missing {
         let seed = situation.seed.wrapping_add(u64::from(turn));
-        let choice = match choose(&view.topology, &fill, profile, seed) {
+        let choice = match choose(&topology, &fill, profile, seed) {
             Ok(choice) => choice,
             Err(error) => {
                 tracing::debug!(%error, "no volume can be opened");
@@ -227,7 +241,7 @@ fn openings(view: &RootView, situation: &Situation<'_>, leaving: &[VolumeId]) ->
     if commands.is_empty() && situation.new_max > 0 && !idle.is_empty() {
         let choices = (0..IDLE_TRIES).filter_map(|turn| {
             let seed = situation.seed.wrapping_add(turn);
-            choose(&view.topology, &fill, profile, seed).ok()
+            choose(&topology, &fill, profile, seed).ok()
         });
         let takes_in = |choice: &Choice| {
             let mut drives = choice.members.iter().flatten();
@@ -258,8 +272,9 @@ fn opening(profile: Profile, choice: Choice) -> RootCommand {
 /// Each volume that is opened for one leaves one less, so that there are never more than that many
 /// beyond those that should be open.
 fn idle_enclosures(view: &RootView) -> BTreeSet<EnclosureId> {
-    let fit = |drive: &&Drive| view.topology.takes_volumes(drive.id);
-    let drives = view.topology.drives.values().filter(fit);
+    let topology = fit(view);
+    let takes = |drive: &&Drive| topology.takes_volumes(drive.id);
+    let drives = topology.drives.values().filter(takes);
     let mut idle: BTreeSet<EnclosureId> = drives.map(|drive| drive.enclosure).collect();
     for volume in view.volumes.values() {
         if !matches!(volume.state, VolumeState::Open | VolumeState::Suspended) {

@@ -20,6 +20,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 #[derive(Default)]
 pub(super) struct VolumeKeeper {
     since: Option<Duration>,
+    settled: bool,
     suspended: BTreeMap<VolumeId, Duration>,
     opened: VecDeque<Duration>,
 }
@@ -54,6 +55,7 @@ impl VolumeKeeper {
             .values()
             .filter(|e| e.state == EnclosureState::Up);
         let settled = now.saturating_sub(since) >= SETTLE || up.all(|e| beats.contains_key(&e.id));
+        self.settled = settled;
         let suspended = self
             .suspended
             .iter()
@@ -78,6 +80,11 @@ impl VolumeKeeper {
             .filter(|c| matches!(c, RootCommand::OpenVolume { .. }));
         self.opened.extend(opens.map(|_| now));
         commands
+    }
+
+    /// Whether all drives were heard of, or had the time to be.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.settled
     }
 
     fn note_suspended(&mut self, view: &RootView, now: Duration) {

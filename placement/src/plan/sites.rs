@@ -149,7 +149,7 @@ fn index_of<T: Ord>(items: impl Iterator<Item = T>) -> BTreeMap<T, u32> {
 
 fn role(topology: &Topology, drive: &Drive, input: &Input<'_>) -> Role {
     let enclosure = topology.enclosures.get(&drive.enclosure).map(|e| e.state);
-    let gone = matches!(drive.state, DriveState::Failing | DriveState::Gone);
+    let gone = !drive.state.is_served();
     match (enclosure, drive.state) {
         (None | Some(EnclosureState::Out), _) => Role::Lost,
         _ if gone && input.waiting.contains(&drive.id) => Role::Stays,

@@ -180,6 +180,10 @@ fn rows(context: &Context) -> BTreeSet<LedgerRow> {
             continue;
         };
         for Fault { key, fragment } in found {
+            // The member is another drive's: its ledger is not about this shard.
+            if context.claims.is_others(engine.id(), key) {
+                continue;
+            }
             if fragment.is_some_and(|(blob, _)| aside.contains(&(engine.id(), key, blob))) {
                 continue;
             }

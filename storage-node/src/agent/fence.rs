@@ -68,26 +68,38 @@ async fn fence(context: &Context, key: ShardKey, volume: &Volume, engine: &Arc<E
 /// When each sealed shard is looked at again, by the clock.
 type Later = BTreeMap<(DriveId, ShardKey), Duration>;
 
+/// Since when each shard is known to be another drive's.
+type Left = BTreeMap<(DriveId, ShardKey), Duration>;
+
 /// Brings shards of volumes that were sealed or retired while this node was away up to date.
 pub(super) async fn reconcile(context: Arc<Context>) {
-    let mut later = Later::new();
+    let (mut later, mut left) = (Later::new(), Left::new());
     while context
         .pause(context.node.host().settings.garbage_interval)
         .await
     {
         context
-            .unless_stopped(reconcile_once(&context, &mut later))
+            .unless_stopped(reconcile_once(&context, &mut later, &mut left))
             .await;
     }
 }
 
-async fn reconcile_once(context: &Context, later: &mut Later) {
+async fn reconcile_once(context: &Context, later: &mut Later, left: &mut Left) {
     let view = context.view();
     if view.revision == 0 {
         return;
     }
     let now = context.node.host().env.clock.now();
     later.retain(|_, when| *when > now);
+    let engines = context.engines();
+    left.retain(|(drive, key), _| {
+        let here = |engine: &Arc<Engine>| engine.shard_stats(*key).is_some();
+        let stays = engines.get(drive).is_some_and(here);
+        if !stays {
+            context.claims.note_left(*drive, *key, false);
+        }
+        stays
+    });
     let mut due = Vec::new();
     for engine in context.engines().into_values() {
         for shard in engine.shards() {
@@ -105,11 +117,29 @@ async fn reconcile_once(context: &Context, later: &mut Later) {
         return;
     };
     for (engine, shard) in due {
-        if settle(&engine, &shard, volumes.get(&shard.key.volume)).await {
+        let volume = volumes.get(&shard.key.volume);
+        if let Some(volume) = volume.filter(|volume| is_left(&engine, &shard, volume)) {
+            context.claims.note_left(engine.id(), shard.key, true);
+            let since = *left.entry((engine.id(), shard.key)).or_insert(now);
+            if now.saturating_sub(since) >= context.node.host().settings.move_grace {
+                super::moves::drop_left(context, &engine, shard.key, volume).await;
+            }
+            continue;
+        }
+        context.claims.note_left(engine.id(), shard.key, false);
+        left.remove(&(engine.id(), shard.key));
+        if settle(&engine, &shard, volume).await {
             let again = now + context.node.host().settings.orphan_interval;
             later.insert((engine.id(), shard.key), again);
         }
     }
+}
+
+/// Whether a shard's member is another drive's, as far as root has it: it was moved away, or was
+/// made for a move that was cancelled.
+fn is_left(engine: &Engine, shard: &ShardStats, volume: &Volume) -> bool {
+    let member = volume.members.get(usize::from(shard.key.member));
+    volume.state == VolumeState::Sealed && member != Some(&Some(engine.id()))
 }
 
 /// Does what a shard's volume, as the root group has it, asks for; whether that is all for now.

@@ -51,12 +51,10 @@ fn shards(context: &Context) -> Vec<(VolumeId, u8)> {
         shards.insert((key.volume, key.member));
     }
     for engine in context.engines().into_values() {
-        shards.extend(
-            engine
-                .shards()
-                .iter()
-                .map(|shard| (shard.key.volume, shard.key.member)),
-        );
+        // The node of the drive that has the member drops and acks.
+        let own = engine.shards().into_iter();
+        let own = own.filter(|shard| !context.claims.is_others(engine.id(), shard.key));
+        shards.extend(own.map(|shard| (shard.key.volume, shard.key.member)));
     }
     shards.into_iter().collect()
 }

@@ -9,6 +9,7 @@ mod faults;
 mod fence;
 mod garbage;
 mod health;
+mod moves;
 mod orphans;
 mod repair;
 mod shelf;
@@ -129,6 +130,7 @@ struct Context {
     metadata: Arc<dyn MetadataClient>,
     nodes: Arc<dyn Nodes>,
     ledger: faults::LedgerNotes,
+    claims: moves::Claims,
     conditions: Mutex<BTreeMap<DriveId, Condition>>,
     /// Where drives were found last.
     places: Mutex<BTreeMap<DriveId, PathBuf>>,
@@ -161,6 +163,7 @@ impl Agent {
             metadata,
             nodes,
             ledger: faults::LedgerNotes::default(),
+            claims: moves::Claims::default(),
             conditions: Mutex::default(),
             places: Mutex::default(),
             view: watch::Sender::new(Arc::default()),
@@ -183,6 +186,7 @@ impl Agent {
         tasks.spawn(orphans::condemn(Arc::clone(&context)));
         tasks.spawn(faults::report(Arc::clone(&context)));
         tasks.spawn(repair::repair(Arc::clone(&context)));
+        tasks.spawn(moves::carry_out(Arc::clone(&context)));
         tasks.spawn(drives::checkpoint(Arc::clone(&context)));
         tasks.spawn(upkeep::compact(Arc::clone(&context)));
         tasks.spawn(upkeep::scrub(Arc::clone(&context)));

@@ -20,7 +20,8 @@ use futures::stream::{self, StreamExt};
 
 use super::Context;
 use crate::api::Cause;
-use crate::engine::{EngineError, ShardKey};
+use crate::api::error::ShardError;
+use crate::engine::{EngineError, ShardKey, Throttle};
 use crate::rebuild::{Rebuild, RebuildError, Sources, Target};
 
 /// Rows of one page of the ledger.
@@ -35,7 +36,7 @@ const CLOSED_AT_ONCE: usize = 500;
 
 /// Why something is left in the ledger for now.
 #[derive(Debug, thiserror::Error)]
-enum Left {
+pub(super) enum Left {
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
     #[error(transparent)]
@@ -50,18 +51,24 @@ enum Left {
     Nowhere(BlobId),
     #[error("too few other members answer to know what is missing")]
     TooFewAnswer,
-    #[error("the ledger refuses: {0}")]
+    #[error("root refuses: {0}")]
     Refused(enfilade_cluster::api::root::RootRefusal),
+    #[error("the shard's drive does not answer: {0}")]
+    Original(#[from] ShardError),
+    #[error("the shard is being dropped")]
+    Claimed,
+    #[error("there is more that died on the way")]
+    MoreDead,
 }
 
 /// When each shard is tried again, and how long that was put off.
 type Later = BTreeMap<ShardKey, (Duration, Duration)>;
 
 /// A shard under repair.
-struct Patient {
-    target: Target,
-    sources: Sources,
-    volume: Volume,
+pub(super) struct Patient {
+    pub(super) target: Target,
+    pub(super) sources: Sources,
+    pub(super) volume: Volume,
 }
 
 /// Repairs until the agent stops.
@@ -178,6 +185,8 @@ fn patient(
             engine,
             key,
             epoch: volume.epoch,
+            pace: Throttle::default(),
+            cause: Cause::Repair,
         },
         sources: Sources::of(&view, nodes, volume, key.member, Cause::Repair),
         volume: volume.clone(),
@@ -231,14 +240,15 @@ async fn close(context: &Context, rows: Vec<LedgerRow>) -> Result<(), Left> {
         return Ok(());
     }
     let count = rows.len();
-    tell(context, RootCommand::CloseFaults(rows)).await?;
+    let drives = context.engines().into_keys().collect();
+    tell(context, RootCommand::CloseFaults { rows, drives }).await?;
     tracing::info!(rows = count, "entries of the ledger are closed");
     Ok(())
 }
 
 /// Commits a change of the ledger that takes something out. What was found meanwhile may be in
 /// it: all that is known here is reported again.
-async fn tell(context: &Context, command: RootCommand) -> Result<(), Left> {
+pub(super) async fn tell(context: &Context, command: RootCommand) -> Result<(), Left> {
     let told = context.metadata.root(context.request(), command).await;
     context.ledger.changed();
     told?.map_err(Left::Refused)?;

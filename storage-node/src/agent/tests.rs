@@ -1,8 +1,10 @@
 //! The agent against a metadata service that is scripted.
 
+mod moves;
 mod places;
 mod repair;
 mod root;
+mod ward;
 
 use std::sync::Arc;
 use std::time::Duration;

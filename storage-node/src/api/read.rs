@@ -82,6 +82,15 @@ pub struct InventoryPage {
     pub more: bool,
 }
 
+impl InventoryBlob {
+    /// Its fragments: stripe and bytes of each.
+    pub fn fragments(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let stripes = self.stripes.iter().flat_map(|(first, last)| *first..=*last);
+        let lens = self.lens.iter();
+        stripes.zip(lens.flat_map(|(count, len)| std::iter::repeat_n(*len, *count as usize)))
+    }
+}
+
 /// The fragments of one blob in a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InventoryBlob {
@@ -93,6 +102,8 @@ pub struct InventoryBlob {
     pub committed: bool,
     /// Runs of stripes: first and last.
     pub stripes: Vec<(u32, u32)>,
+    /// Lengths of their fragments, in order: (how many fragments, of how many bytes).
+    pub lens: Vec<(u32, u32)>,
     /// Stripes whose fragment is known to be corrupt.
     pub bad: Vec<u32>,
 }

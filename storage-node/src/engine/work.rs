@@ -277,13 +277,14 @@ impl Engine {
         found.truncate(limit);
         let mut blobs = Vec::with_capacity(found.len());
         for (blob, row) in found {
-            let stripes = self.stripes_in(log, blob)?;
+            let (stripes, lens) = self.runs_in(log, blob)?;
             let bad = self.told(rows.bad(log, blob, (0, u32::MAX)))?;
             blobs.push(InventoryBlob {
                 blob,
                 owner: row.owner,
                 committed: row.committed,
                 stripes,
+                lens,
                 bad,
             });
         }
@@ -309,15 +310,32 @@ impl Engine {
     }
 
     fn stripes_in(&self, log: LogId, blob: BlobId) -> Result<Vec<(u32, u32)>, EngineError> {
-        let mut stripes: Vec<(u32, u32)> = Vec::new();
+        Ok(self.runs_in(log, blob)?.0)
+    }
+
+    /// The stripes of a blob as runs (first and last), and the lengths of their fragments (how
+    /// many, of how many bytes).
+    #[expect(clippy::type_complexity, reason = "two lists of pairs")]
+    fn runs_in(
+        &self,
+        log: LogId,
+        blob: BlobId,
+    ) -> Result<(Vec<(u32, u32)>, Vec<(u32, u32)>), EngineError> {
+        let (mut stripes, mut lens): (Vec<(u32, u32)>, Vec<(u32, u32)>) = Default::default();
         for (first, run) in self.told(self.rows().runs(log, blob, (0, u32::MAX)))? {
             let last = first + (run.count() - 1);
             match stripes.last_mut() {
                 Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
                 _ => stripes.push((first, last)),
             }
+            for (count, len) in run.lens {
+                match lens.last_mut() {
+                    Some((sum, same)) if *same == len => *sum += count,
+                    _ => lens.push((count, len)),
+                }
+            }
         }
-        Ok(stripes)
+        Ok((stripes, lens))
     }
 
     /// Blobs of a shard without a commit mark that came at least `age` ago, by the time that the

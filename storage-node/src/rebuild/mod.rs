@@ -20,12 +20,12 @@ use crate::api::append::{APPEND_BYTES_MAX, FragmentHeader};
 use crate::api::read::{FragmentFault, FragmentRange};
 use crate::api::shape::Shape;
 use crate::api::{Cause, Owner};
-use crate::engine::{Append, Engine, EngineError, ShardKey};
-use crate::erasure::checksum::fragment_checksums;
+use crate::engine::{Append, Engine, EngineError, ShardKey, Throttle};
+use crate::erasure::checksum::{FragmentSeed, fragment_checksums};
 use crate::erasure::{Codec, ErasureError};
 use crate::host::Host;
 
-pub(crate) use self::sources::{Known, Sources};
+pub(crate) use self::sources::{Known, Original, Sources};
 
 /// Bytes of rebuilt fragments in one step, unless a single one is longer.
 const STEP_BYTES: u64 = 1024 * 1024;
@@ -69,6 +69,18 @@ pub(crate) struct Target {
     pub(crate) key: ShardKey,
     /// The volume's epoch.
     pub(crate) epoch: Epoch,
+    /// How fast it may go.
+    pub(crate) pace: Throttle,
+    /// What traffic is counted as.
+    pub(crate) cause: Cause,
+}
+
+/// Whose fragments are stored.
+pub(crate) struct Label<'a> {
+    pub(crate) blob: BlobId,
+    pub(crate) owner: Option<&'a Owner>,
+    /// Whether a gateway has marked it as committed.
+    pub(crate) committed: bool,
 }
 
 /// What is rebuilt: a blob, and whom it was written for.
@@ -88,7 +100,7 @@ pub(crate) struct Work {
 
 /// Rebuilds fragments.
 pub(crate) struct Rebuild {
-    host: Host,
+    pub(crate) host: Host,
     codecs: Mutex<HashMap<(usize, usize), Codec>>,
 }
 
@@ -181,16 +193,13 @@ impl Rebuild {
         for run in absent.chunk_by(|a, b| a.0 + 1 == b.0) {
             let found = sources.gather(shape, run).await?;
             let fragments = self.decode(shape, target.key, run, found).await?;
-            self.store(target, subject, run, &fragments).await?;
-            let back = self.held(target, blob.id, run).await?;
-            for (((stripe, _), made), back) in run.iter().zip(&fragments).zip(back) {
-                if back.as_ref() != Some(made) {
-                    return Err(RebuildError::NotReadBack {
-                        blob: blob.id,
-                        stripe: *stripe,
-                    });
-                }
-            }
+            // With its owner the blob can be condemned if it died meanwhile (PROTOCOLS 19).
+            let label = Label {
+                blob: blob.id,
+                owner: Some(subject.owner),
+                committed: false,
+            };
+            self.store(target, &label, run, &fragments).await?;
             self.host.metrics.repair.rebuilt.inc_by(run.len() as u64);
             work.rebuilt += run.len() as u64;
         }
@@ -199,7 +208,7 @@ impl Rebuild {
 
     /// The whole fragments as the shard holds them, verified; `None` for each that it has not, or
     /// not intact.
-    async fn held(
+    pub(crate) async fn held(
         &self,
         target: &Target,
         blob: BlobId,
@@ -217,7 +226,7 @@ impl Rebuild {
             held.push(match answer {
                 Ok(blocks) => {
                     let bytes = blocks.bytes.len() as u64;
-                    self.host.metrics.count_read(Cause::Repair, bytes);
+                    self.host.metrics.count_read(target.cause, bytes);
                     blocks.cut(range)
                 }
                 Err(FragmentFault::Drive(error)) => return Err(RebuildError::Unreadable(error)),
@@ -260,24 +269,52 @@ impl Rebuild {
         Ok(decoded?)
     }
 
-    /// Appends fragments under the identity of those that they replace; synced on return. Where
-    /// the old header can still be read, the engine compares its checksums with the new bytes.
-    async fn store(
+    /// Appends fragments of consecutive stripes (with their lengths) under the identity of those
+    /// that they replace, and reads them back: when this returns `Ok` they are synced, and what is
+    /// read is what was written. Where the old header can still be read, the engine compares its
+    /// checksums with the new bytes.
+    pub(crate) async fn store(
         &self,
         target: &Target,
-        subject: &Subject<'_>,
+        label: &Label<'_>,
+        run: &[(u32, u32)],
+        fragments: &[Bytes],
+    ) -> Result<(), RebuildError> {
+        self.append(target, label, run, fragments).await?;
+        let back = self.held(target, label.blob, run).await?;
+        for (((stripe, _), made), back) in run.iter().zip(fragments).zip(back) {
+            if back.as_ref() != Some(made) {
+                return Err(RebuildError::NotReadBack {
+                    blob: label.blob,
+                    stripe: *stripe,
+                });
+            }
+        }
+        let bytes = fragments.iter().map(|bytes| bytes.len() as u64).sum();
+        target.pace.spend(&target.engine, bytes).await;
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        target: &Target,
+        label: &Label<'_>,
         run: &[(u32, u32)],
         fragments: &[Bytes],
     ) -> Result<(), RebuildError> {
         let Some((first_stripe, _)) = run.first() else {
             return Ok(());
         };
-        let (key, blob) = (target.key, subject.blob.id);
-        let shape = Shape::of(subject.blob).ok_or(RebuildError::NotStriped(blob))?;
+        let (key, blob) = (target.key, label.blob);
         let header = |((stripe, len), bytes): (&(u32, u32), &Bytes)| FragmentHeader {
             len: *len,
             checksums: fragment_checksums(
-                shape.seed(key.volume, *stripe, usize::from(key.member)),
+                FragmentSeed {
+                    volume: key.volume.get(),
+                    blob: blob.get(),
+                    stripe: *stripe,
+                    index: key.member,
+                },
                 bytes,
             )
             .collect(),
@@ -287,9 +324,8 @@ impl Rebuild {
             blob,
             first_stripe: *first_stripe,
             fragments: run.iter().zip(fragments).map(header).collect(),
-            // With it the blob can be condemned if it died meanwhile (PROTOCOLS 19).
-            owner: Some(subject.owner.clone()),
-            marks: Vec::new(),
+            owner: label.owner.cloned(),
+            marks: label.committed.then_some(blob).into_iter().collect(),
             payload: fragments.to_vec(),
         };
         let bytes: u64 = fragments.iter().map(|bytes| bytes.len() as u64).sum();
@@ -301,7 +337,7 @@ impl Rebuild {
             };
             match stored {
                 Ok(_) => {
-                    self.host.metrics.count_write(Cause::Repair, bytes);
+                    self.host.metrics.count_write(target.cause, bytes);
                     return Ok(());
                 }
                 Err(EngineError::Busy) if tries > 0 => tries -= 1,

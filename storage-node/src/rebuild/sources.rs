@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use enfilade_cluster::api::root::RootView;
-use enfilade_placement::{BlobId, Volume};
+use enfilade_placement::{BlobId, DriveId, Volume};
 use futures::future::join_all;
 
 use super::RebuildError;
@@ -44,6 +44,88 @@ pub(crate) enum Known {
     Unsure,
 }
 
+impl Source {
+    /// A member, when it can be asked as far as is known.
+    fn of(
+        view: &RootView,
+        nodes: &dyn Nodes,
+        volume: &Volume,
+        member: usize,
+        drive: DriveId,
+    ) -> Option<Self> {
+        let drive = view.topology.drives.get(&drive)?;
+        let there = view.topology.is_present(drive.id);
+        let client = nodes.node(drive.enclosure).filter(|_| there)?;
+        let at = ShardAddress {
+            cluster: view.cluster,
+            incarnation: view.incarnation,
+            drive: drive.id,
+            generation: drive.generation,
+            volume: volume.id,
+            epoch: volume.epoch,
+            member: u8::try_from(member).ok()?,
+        };
+        Some(Self { member, client, at })
+    }
+}
+
+/// The shard that is to move, where it is now.
+pub(crate) struct Original {
+    source: Source,
+    cause: Cause,
+}
+
+impl Original {
+    /// The shard of a member, when it can be read as far as is known.
+    pub(crate) fn of(
+        view: &RootView,
+        nodes: &dyn Nodes,
+        volume: &Volume,
+        member: u8,
+        cause: Cause,
+    ) -> Option<Self> {
+        let member = usize::from(member);
+        let drive = volume.members.get(member).copied()??;
+        let source = Source::of(view, nodes, volume, member, drive)?;
+        Some(Self { source, cause })
+    }
+
+    /// The next of its blobs after one.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) async fn blobs(
+        &self,
+        after: Option<BlobId>,
+        limit: u32,
+    ) -> Result<InventoryPage, ShardError> {
+        page(&self.source, after, limit).await
+    }
+
+    /// Whole fragments of a blob, given by stripe and length; verified.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) async fn read(
+        &self,
+        blob: BlobId,
+        fragments: &[(u32, u32)],
+    ) -> Result<Vec<FragmentRead>, ShardError> {
+        let range = |&(stripe, len): &(u32, u32)| FragmentRange {
+            stripe,
+            offset: 0,
+            len,
+        };
+        let request = ReadRequest {
+            at: self.source.at,
+            blob,
+            ranges: fragments.iter().map(range).collect(),
+            cause: self.cause,
+        };
+        self.source.client.read(request).await
+    }
+}
+
 impl Sources {
     /// The members of a volume but one.
     pub(crate) fn of(
@@ -58,22 +140,7 @@ impl Sources {
             if member == usize::from(without) {
                 continue;
             }
-            let source = || {
-                let drive = view.topology.drives.get(&drive)?;
-                let there = view.topology.is_present(drive.id);
-                let client = nodes.node(drive.enclosure).filter(|_| there)?;
-                let at = ShardAddress {
-                    cluster: view.cluster,
-                    incarnation: view.incarnation,
-                    drive: drive.id,
-                    generation: drive.generation,
-                    volume: volume.id,
-                    epoch: volume.epoch,
-                    member: u8::try_from(member).ok()?,
-                };
-                Some(Source { member, client, at })
-            };
-            match source() {
+            match Source::of(view, nodes, volume, member, drive) {
                 Some(source) => members.push(source),
                 None => silent += 1,
             }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use enfilade_cluster::api::MetadataClient;
 use enfilade_cluster::api::root::RootView;
 use enfilade_placement::{
-    ClusterId, DriveId, EnclosureId, Generation, Incarnation, VolumeId, VolumeState,
+    ClusterId, DriveId, EnclosureId, Generation, Incarnation, Volume, VolumeId, VolumeState,
 };
 
 use self::volumes::Volumes;
@@ -108,6 +108,11 @@ impl StorageNode {
             .values()
             .map(|served| Arc::clone(&served.engine))
             .collect()
+    }
+
+    /// Takes in a volume as the root group has told it.
+    pub(crate) fn learn_volume(&self, volume: Volume) {
+        self.volumes.keep(volume);
     }
 
     /// Takes in what the root group tells.
@@ -235,7 +240,7 @@ impl StorageNode {
         if answers
             .iter()
             .any(|answer| matches!(answer, Err(FragmentFault::Missing)))
-            && let Some(epoch) = self.volumes.moved(&request.at)
+            && let Some(epoch) = self.volumes.moved(&request.at).await
         {
             for answer in &mut answers {
                 if matches!(answer, Err(FragmentFault::Missing)) {

@@ -94,14 +94,25 @@ impl Volumes {
             ShardError::Unreachable(format!("the root group, about volume {id}: {error}"))
         })?;
         let volume = volumes.into_iter().find(|volume| volume.id == id);
-        let mut known = self.known();
         if let Some(volume) = &volume {
-            known.asked.insert(id, volume.clone());
-            if known.asked.len() > KEPT_MAX {
-                known.asked.pop_first();
-            }
+            self.keep(volume.clone());
         }
         Ok(volume)
+    }
+
+    /// Keeps a volume as root has told it.
+    pub(super) fn keep(&self, volume: Volume) {
+        let mut known = self.known();
+        if known
+            .get(volume.id)
+            .is_some_and(|old| old.epoch > volume.epoch)
+        {
+            return;
+        }
+        known.asked.insert(volume.id, volume);
+        if known.asked.len() > KEPT_MAX {
+            known.asked.pop_first();
+        }
     }
 
     /// Whether a drive came back after it was given up: it is read from, and not written to
@@ -112,12 +123,15 @@ impl Volumes {
         drive.is_some_and(|drive| drive.state == DriveState::Returned)
     }
 
-    /// The epoch under which the shard is elsewhere, as far as is known here (PROTOCOLS 21).
-    pub(super) fn moved(&self, at: &ShardAddress) -> Option<Epoch> {
-        let known = self.known();
-        let volume = known
-            .get(at.volume)
-            .filter(|volume| volume.epoch > at.epoch)?;
+    /// The epoch under which the shard is elsewhere (PROTOCOLS 21). What is not known here is asked
+    /// for: a shard that was dropped is not missing.
+    pub(super) async fn moved(&self, at: &ShardAddress) -> Option<Epoch> {
+        let known = self.known().get(at.volume).cloned();
+        let known = match known {
+            Some(volume) => Some(volume),
+            None => self.get(at.volume).await.ok().flatten(),
+        };
+        let volume = known.filter(|volume| volume.epoch > at.epoch)?;
         let member = volume
             .members
             .get(usize::from(at.member))

@@ -147,7 +147,9 @@ pub(super) async fn a_volume_is_opened_suspended_and_sealed(subject: &Subject) {
     let all = || sealing.members.iter().flatten().copied().collect();
     assert_eq!(of(query(all(), None)).await, rows);
     assert_eq!(of(query(all(), Some((volume, 0)))).await, [row(1)]);
-    assert!(subject.root(RootCommand::CloseFaults(rows)).await.is_ok());
+    let drives = all();
+    let closed = RootCommand::CloseFaults { rows, drives };
+    assert!(subject.root(closed).await.is_ok());
     assert!(of(query(all(), None)).await.is_empty());
 }
 

@@ -3,6 +3,7 @@
 use enfilade_placement::{Epoch, Incarnation, PartitionId};
 
 use crate::api::key::RowPrefix;
+use crate::api::moves::PlanNote;
 use crate::api::root::{Birth, Partition, RootReply};
 use crate::root::keys::{self, Kind};
 use crate::root::state::{Head, NextIds};
@@ -29,9 +30,15 @@ pub(in crate::root) fn apply(txn: &mut Txn<'_>, birth: &Birth) -> RootReply {
             volume: 1,
             bucket: 1,
             partition: FIRST_PARTITION.get() + 1,
+            intent: 1,
         },
         sealed_volumes: 0,
         ledger_rows: 0,
+        moves_paused: false,
+        rebuilt_bytes: 0,
+        moved_bytes: 0,
+        plan: PlanNote::default(),
+        move_rate: 0,
     };
     let partition = Partition {
         id: FIRST_PARTITION,

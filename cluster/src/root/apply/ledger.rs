@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use enfilade_placement::{BlobId, Volume, VolumeId, VolumeState};
+use enfilade_placement::{BlobId, DriveId, Volume, VolumeId, VolumeState};
 
 use crate::api::root::{LedgerRange, LedgerRow};
 use crate::root::keys;
@@ -152,6 +152,17 @@ pub(super) fn replace(
         shard.add(range);
     }
     write(state, id, member, &shard)
+}
+
+/// The drive that has a member now.
+pub(super) fn drive_of(
+    state: &State<'_, '_>,
+    id: VolumeId,
+    member: u8,
+) -> Result<Option<DriveId>, RowsError> {
+    let volume = state.load::<Volume>(&keys::volume(id))?;
+    let members = volume.map(|volume| volume.members).unwrap_or_default();
+    Ok(members.get(usize::from(member)).copied().flatten())
 }
 
 /// Whether there is such a shard.

@@ -2,9 +2,13 @@
 
 mod attach_drive;
 mod begin_delete_bucket;
+mod begin_moves;
+mod cancel_moves;
 mod close_faults;
 mod create_bucket;
+mod drain;
 mod end_delete_bucket;
+mod flip_member;
 pub(super) mod init;
 mod join_enclosure;
 pub(super) mod ledger;
@@ -23,11 +27,13 @@ mod suspend_volume;
 pub(super) mod tick;
 mod volume_fenced;
 
+use crate::api::moves::Stage;
 use crate::api::root::{RootCommand, RootEnvelope, RootRefusal, RootReply};
 
 use super::state::{State, Stop};
 
 /// Acts. After a refusal the caller throws all writes away.
+#[expect(clippy::too_many_lines, reason = "an arm a command")]
 pub(super) fn command(
     state: &mut State<'_, '_>,
     envelope: &RootEnvelope,
@@ -59,6 +65,13 @@ pub(super) fn command(
         }
         RootCommand::SetDrive { drive, state: new } => set_drive::apply(state, *drive, *new),
         RootCommand::ReplaceDrive { old, new } => replace_drive::apply(state, *old, *new),
+        RootCommand::BeginMoves(orders) => begin_moves::apply(state, orders),
+        RootCommand::FlipMember(flip) => flip_member::apply(state, flip),
+        RootCommand::EndMoves(intents) => cancel_moves::apply(state, intents, Stage::Check),
+        RootCommand::CancelMoves(intents) => cancel_moves::apply(state, intents, Stage::Make),
+        RootCommand::PauseMoves(paused) => Ok(state.pause_moves(*paused)),
+        RootCommand::NotePlan(note) => Ok(state.note_plan(*note)?),
+        RootCommand::Drain { subject, on } => drain::apply(state, *subject, *on),
         RootCommand::OpenVolume {
             profile,
             members,
@@ -88,12 +101,13 @@ pub(super) fn command(
             empty,
         } => end_delete_bucket::apply(state, *bucket, *revision, *empty),
         RootCommand::ReportFaults(faults) => report_faults::apply(state, faults),
-        RootCommand::CloseFaults(faults) => close_faults::apply(state, faults),
+        RootCommand::CloseFaults { rows, drives } => close_faults::apply(state, rows, drives),
         RootCommand::RefineFaults {
             volume,
             member,
+            drive,
             ranges,
-        } => refine_faults::apply(state, *volume, *member, ranges),
+        } => refine_faults::apply(state, (*volume, *member), *drive, ranges),
         RootCommand::SetEtag { name, etag } => set_etag::apply(state, name, *etag),
         RootCommand::SetVersioning { name, versioning } => {
             set_versioning::begin(state, name, *versioning)

@@ -1,6 +1,6 @@
 //! Replaces what the ledger says of a shard by what it is now known to lack (PROTOCOLS 22).
 
-use enfilade_placement::VolumeId;
+use enfilade_placement::{DriveId, VolumeId};
 
 use crate::api::root::{LedgerRange, RootReply};
 use crate::root::state::{State, Stop};
@@ -9,10 +9,12 @@ use super::ledger;
 
 pub(super) fn apply(
     state: &mut State<'_, '_>,
-    volume: VolumeId,
-    member: u8,
+    (volume, member): (VolumeId, u8),
+    drive: DriveId,
     ranges: &[LedgerRange],
 ) -> Result<RootReply, Stop> {
-    ledger::replace(state, (volume, member), ranges)?;
+    if ledger::drive_of(state, volume, member)? == Some(drive) {
+        ledger::replace(state, (volume, member), ranges)?;
+    }
     Ok(RootReply::Done)
 }

@@ -21,6 +21,10 @@ pub(super) fn apply(
         _ => return Err(RootRefusal::WrongState(volume).into()),
     }
     state.set_volume(&volume)?;
+    let span = keys::intents_of_volume(id);
+    for key in typed::keys(state.rows(), Table::Root, &span, usize::MAX)? {
+        state.unset(key)?;
+    }
     let span = keys::ledger_of_volume(id);
     for key in typed::keys(state.rows(), Table::Root, &span, usize::MAX)? {
         ledger::remove(state, key)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use enfilade_placement::{BlobId, Volume, VolumeId};
+use enfilade_placement::{BlobId, DriveId, Volume, VolumeId};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
 
@@ -38,9 +38,14 @@ fn report(root: &mut Root, rows: &[LedgerRow]) {
         .unwrap();
 }
 
+/// By a node that has all drives.
+fn closing(rows: Vec<LedgerRow>) -> RootCommand {
+    let drives = (1..=12).map(DriveId::new).collect();
+    RootCommand::CloseFaults { rows, drives }
+}
+
 fn close(root: &mut Root, rows: &[LedgerRow]) {
-    root.command(RootCommand::CloseFaults(rows.to_vec()))
-        .unwrap();
+    root.command(closing(rows.to_vec())).unwrap();
 }
 
 fn ledger(root: &Root) -> Vec<LedgerRow> {
@@ -98,8 +103,7 @@ fn a_shard_with_too_many_rows_counts_as_whole() {
     assert_eq!(ledger(&root), [whole(id, 2)]);
     root.idle(RootCommand::ReportFaults(vec![row(id, 2, 9, 0, 0)]))
         .unwrap();
-    root.idle(RootCommand::CloseFaults(vec![row(id, 2, 7, 0, 0)]))
-        .unwrap();
+    root.idle(closing(vec![row(id, 2, 7, 0, 0)])).unwrap();
     close(&mut root, &[whole(id, 2)]);
     assert_eq!((ledger(&root), root.view().ledger_rows), (vec![], 0));
 }
@@ -109,16 +113,23 @@ fn a_shard_is_entered_by_what_it_lacks_once_that_is_known() {
     let mut root = Root::with_drives();
     let id = root.volume().id;
     report(&mut root, &[whole(id, 2), row(id, 3, 1, 0, 0)]);
-    let refine = |ranges| RootCommand::RefineFaults {
+    let by = |drive, ranges| RootCommand::RefineFaults {
         volume: id,
         member: 2,
+        drive: DriveId::new(drive),
         ranges,
     };
+    let refine = |ranges| by(5, ranges);
     let (one, other) = (row(id, 2, 7, 0, 4), row(id, 2, 9, 1, 1));
     let ranges = vec![one.what.clone(), other.what.clone()];
     root.command(refine(ranges.clone())).unwrap();
     assert_eq!(ledger(&root), [one, other, row(id, 3, 1, 0, 0)]);
     root.idle(refine(ranges)).unwrap();
+    // By one that has the shard no more, nothing.
+    root.idle(by(6, Vec::new())).unwrap();
+    let (rows, drives) = (vec![row(id, 2, 7, 0, 4)], vec![DriveId::new(6)]);
+    root.idle(RootCommand::CloseFaults { rows, drives })
+        .unwrap();
     root.command(refine(Vec::new())).unwrap();
     assert_eq!(ledger(&root), [row(id, 3, 1, 0, 0)]);
 }
@@ -171,7 +182,7 @@ proptest! {
             let command = if enters {
                 RootCommand::ReportFaults(rows)
             } else {
-                RootCommand::CloseFaults(rows)
+                closing(rows)
             };
             root.command(command).unwrap();
             let mut said = BTreeSet::new();

@@ -4,6 +4,7 @@ mod buckets;
 mod door;
 mod harness;
 mod ledger;
+mod moves;
 mod random;
 mod topology;
 mod volumes;

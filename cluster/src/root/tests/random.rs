@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use enfilade_placement::{
-    ChainId, DriveId, DriveState, EnclosureId, EnclosureState, Epoch, VolumeId,
+    ChainId, DriveId, DriveState, EnclosureId, EnclosureState, Epoch, IntentId, VolumeId,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -11,6 +11,7 @@ use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 
 use crate::api::command::Versioning;
+use crate::api::moves::{Flip, MoveOrder, Reason, Subject};
 use crate::api::root::{Addresses, EtagKind, RootCommand, RootEnvelope};
 use crate::rows::{MemoryRows, Rows, Table, Txn};
 
@@ -99,6 +100,47 @@ fn command() -> impl Strategy<Value = RootCommand> {
         select(vec![0u64, 1, 600_000, 4_000_000])
             .prop_map(|elapsed_ms| RootCommand::Tick { elapsed_ms }),
         (0u8..2).prop_map(|_| RootCommand::Init(birth())),
+        moves(),
+    ]
+}
+
+fn moves() -> impl Strategy<Value = RootCommand> {
+    use Reason::{Drain, Rebalance, Repair};
+    let volume = || (1u64..4).prop_map(VolumeId::new);
+    let epoch = || (1u64..5).prop_map(Epoch::new);
+    let order = (volume(), 0u128..14, 0u8..7, 1u128..14).prop_map(|(volume, at, member, to)| {
+        let (from, to) = ((at > 0).then(|| DriveId::new(at)), DriveId::new(to));
+        let reason = [Repair, Drain, Rebalance][usize::from(member) % 3];
+        MoveOrder {
+            volume,
+            member,
+            from,
+            to,
+            reason,
+        }
+    });
+    let flip = (volume(), epoch(), 0u8..7, 1u64..9).prop_map(|(volume, epoch, member, id)| {
+        RootCommand::FlipMember(Flip {
+            intent: IntentId::new(id),
+            volume,
+            epoch,
+            member,
+            bytes: 1,
+            lacks: Vec::new(),
+        })
+    });
+    let subject = prop_oneof![
+        (1u128..14).prop_map(|id| Subject::Drive(DriveId::new(id))),
+        (1u32..8).prop_map(|id| Subject::Enclosure(EnclosureId::new(id))),
+    ];
+    prop_oneof![
+        4 => vec(order, 1..8).prop_map(RootCommand::BeginMoves),
+        4 => flip,
+        1 => vec((1u64..9).prop_map(IntentId::new), 0..3).prop_map(RootCommand::CancelMoves),
+        2 => vec((1u64..9).prop_map(IntentId::new), 0..5).prop_map(RootCommand::EndMoves),
+        1 => any::<bool>().prop_map(RootCommand::PauseMoves),
+        1 => (subject, any::<bool>())
+            .prop_map(|(subject, on)| RootCommand::Drain { subject, on }),
     ]
 }
 

@@ -333,3 +333,30 @@ fn a_volume_waits_for_a_drive_that_is_gone_and_not_for_one_that_was_given_up() {
         check(&view, &beats(None), 10, if waits { &[] } else { &seal });
     }
 }
+
+#[test]
+fn what_is_to_be_emptied_gets_no_new_volumes() {
+    let mut view = view();
+    let leaves = crate::api::moves::Subject::Drive(DriveId::new(3));
+    view.moves.drains.insert(leaves);
+    let (beats, suspended) = (beats(None), BTreeMap::new());
+    let situation = Situation {
+        beats: &beats,
+        suspended: &suspended,
+        suspended_min: Duration::from_secs(5),
+        suspended_max: Duration::from_secs(600),
+        new_max: 9,
+        seed: 1,
+    };
+    let opened = |command: RootCommand| match command {
+        RootCommand::OpenVolume { members, .. } => members,
+        other => panic!("{other:?}"),
+    };
+    let opened: Vec<_> = plan(&view, &situation).into_iter().map(opened).collect();
+    // Six drives for six members: with one that leaves, one is vacant.
+    assert_eq!(opened.len(), 2);
+    for members in opened {
+        assert_eq!(members.iter().flatten().count(), 5);
+        assert!(!members.contains(&Some(DriveId::new(3))));
+    }
+}

@@ -23,6 +23,33 @@ impl Patient {
         context: &Context,
         rebuild: &Rebuild,
     ) -> Result<(), Left> {
+        let waiting = self.make_whole(context, rebuild).await?;
+        if waiting.len() > WAITING_MAX {
+            return Err(Left::TooFewAnswer);
+        }
+        let key = self.target.key;
+        self.target.engine.accounted(key).await?;
+        tracing::info!(
+            ?key,
+            waiting = waiting.len(),
+            "what a shard lost was rebuilt"
+        );
+        let command = RootCommand::RefineFaults {
+            volume: key.volume,
+            member: key.member,
+            drive: self.target.engine.id(),
+            ranges: waiting,
+        };
+        tell(context, command).await
+    }
+
+    /// Makes what the other members hold whole in this shard; what it goes on to lack, since
+    /// nothing references it yet.
+    pub(in crate::agent) async fn make_whole(
+        &self,
+        context: &Context,
+        rebuild: &Rebuild,
+    ) -> Result<Vec<LedgerRange>, Left> {
         let (mut after, mut waiting, mut left) = (None, Vec::new(), None);
         // A blob that none of k members knows had lost more than the code can bear.
         let enough = self.volume.profile.k();
@@ -52,29 +79,11 @@ impl Patient {
                 None => break,
             }
         }
-        if let Some(left) = left {
-            return Err(left);
-        }
-        if waiting.len() > WAITING_MAX {
-            return Err(Left::TooFewAnswer);
-        }
-        let key = self.target.key;
-        self.target.engine.accounted(key).await?;
-        tracing::info!(
-            ?key,
-            waiting = waiting.len(),
-            "what a shard lost was rebuilt"
-        );
-        let command = RootCommand::RefineFaults {
-            volume: key.volume,
-            member: key.member,
-            ranges: waiting,
-        };
-        tell(context, command).await
+        left.map_or(Ok(waiting), Err)
     }
 
     /// The stripes of some runs that this shard does not hold, or not intact.
-    async fn lacking(
+    pub(in crate::agent) async fn lacking(
         &self,
         blob: BlobId,
         runs: BTreeSet<(u32, u32)>,

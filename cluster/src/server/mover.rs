@@ -1,0 +1,388 @@
+//! Keeps shards where they should be: what the root leader remembers of moves between two plans.
+//!
+//! A plan ([`enfilade_placement::plan`]) is made of the whole table of volumes, apart from the
+//! leader's loop, and is then begun piece by piece: so many moves at once a drive, and in all. When
+//! what it was made for changes (a drive is lost, added or to be emptied), the rest of it is thrown
+//! away. Nothing of this is durable: intents are, and another leader plans again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use enfilade_placement::plan::{self, Input, Move, Plan};
+use enfilade_placement::{
+    DriveId, DriveState, EnclosureState, IntentId, Topology, Volume, VolumeId,
+};
+use tokio::task::JoinHandle;
+
+use super::planner::HeardBeats;
+use crate::api::moves::{Intent, MoveOrder, PlanNote, Reason, Stage};
+use crate::api::root::{RootCommand, RootView};
+use crate::metrics::metrics;
+use crate::settings::KeeperSettings;
+
+/// While moves are under way, so many times the usual time is between two plans.
+const PAUSES_UNDER_WAY: u32 = 6;
+
+/// What the root leader remembers of moves; forgotten when another one leads.
+#[derive(Default)]
+pub(super) struct MoveKeeper {
+    /// Since when drives cannot be reached or do not work.
+    absent: BTreeMap<DriveId, Duration>,
+    /// A plan that is being made, and what for.
+    planning: Option<(Basis, JoinHandle<Plan>)>,
+    /// What the last plan was made for.
+    basis: Option<Basis>,
+    /// Its moves that were not begun yet.
+    queue: VecDeque<Move>,
+    /// When it was asked for, and at which revision of the root state.
+    planned: Option<(Duration, u64)>,
+}
+
+/// What a plan depends on beside the volumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Basis {
+    topology: Topology,
+    leaving: BTreeSet<DriveId>,
+    waiting: BTreeSet<DriveId>,
+}
+
+/// What a turn of the keeper sees.
+pub(super) struct Scene<'a> {
+    pub(super) settings: &'a KeeperSettings,
+    pub(super) view: &'a RootView,
+    pub(super) beats: &'a HeardBeats,
+    /// By the leader's clock.
+    pub(super) now: Duration,
+    /// Decides between equals.
+    pub(super) seed: u64,
+}
+
+impl MoveKeeper {
+    /// The next commands. `volume` finds one volume; `volumes` all of them, for a plan that is due.
+    pub(super) async fn keep<E>(
+        &mut self,
+        scene: &Scene<'_>,
+        volume: impl Fn(VolumeId) -> Result<Option<Volume>, E>,
+        volumes: impl FnOnce() -> Result<Vec<Volume>, E>,
+    ) -> Result<Vec<RootCommand>, E> {
+        let basis = self.basis(scene);
+        let ended = useless(scene.view, &basis);
+        let mut commands = Vec::new();
+        if self.basis.as_ref() != Some(&basis) {
+            self.queue.clear();
+        }
+        if self
+            .planning
+            .as_ref()
+            .is_some_and(|(_, plan)| plan.is_finished())
+            && let Some((made_for, plan)) = self.planning.take()
+        {
+            match plan.await {
+                // What it was made for is another by now.
+                Ok(_) if made_for != basis => {}
+                Ok(plan) => commands.extend(self.take_up(scene, made_for, plan)),
+                Err(error) => tracing::error!(%error, "the planner stopped: a defect"),
+            }
+        }
+        if self.is_due(scene, &basis) {
+            let plan = self.begin_plan(scene, &basis, volumes()?, &ended);
+            self.planning = Some((basis, plan));
+        }
+        if !ended.is_empty() {
+            commands.push(RootCommand::CancelMoves(ended.into_iter().collect()));
+        }
+        commands.extend(self.begin_moves(scene, volume)?);
+        gauge(scene.view, &self.queue);
+        Ok(commands)
+    }
+
+    /// What a plan depends on now. A drive that does not work is waited for, unless an operator has
+    /// given it up, or the wait is over and it is no avalanche (PROTOCOLS 23).
+    fn basis(&mut self, scene: &Scene<'_>) -> Basis {
+        let view = scene.view;
+        let works = |id: &DriveId| {
+            let drive = view.topology.drives.get(id);
+            drive.is_some_and(|drive| drive.state.is_served())
+        };
+        self.absent
+            .retain(|id, _| view.topology.drives.contains_key(id) && !works(id));
+        for id in view.topology.drives.keys().filter(|id| !works(id)) {
+            self.absent.entry(*id).or_insert(scene.now);
+        }
+        let leaving = view.moves.leaving(&view.topology);
+        let waited =
+            |since: &Duration| scene.now.saturating_sub(*since) >= scene.settings.drive_out;
+        let decided = |id: &DriveId| {
+            let state = view.topology.drives.get(id).map(|drive| drive.state);
+            leaving.contains(id) || state == Some(DriveState::Replaced)
+        };
+        let mut allowed = avalanche_limit(&view.topology);
+        let mut waiting = BTreeSet::new();
+        for (id, since) in &self.absent {
+            if decided(id) {
+                continue;
+            }
+            let capacity = view
+                .topology
+                .drives
+                .get(id)
+                .map_or(0, |drive| drive.capacity);
+            if waited(since) && capacity <= allowed {
+                allowed -= capacity;
+            } else {
+                waiting.insert(*id);
+            }
+        }
+        metrics()
+            .waiting_drives
+            .set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+        Basis {
+            topology: view.topology.clone(),
+            leaving,
+            waiting,
+        }
+    }
+
+    /// A plan is due when what the last was made for is another, or it is done and something has
+    /// changed since.
+    fn is_due(&self, scene: &Scene<'_>, basis: &Basis) -> bool {
+        if self.planning.is_some() {
+            return false;
+        }
+        let Some((at, revision)) = self.planned else {
+            return true;
+        };
+        if self.basis.as_ref() != Some(basis) {
+            return true;
+        }
+        if !self.queue.is_empty() || scene.view.revision == revision {
+            return false;
+        }
+        // Some that cannot be carried out do not hold up all others.
+        let done = scene.view.moves.intents.is_empty();
+        let pauses = if done { 1 } else { PAUSES_UNDER_WAY };
+        scene.now.saturating_sub(at) >= scene.settings.plans * pauses
+    }
+
+    fn begin_plan(
+        &mut self,
+        scene: &Scene<'_>,
+        basis: &Basis,
+        mut volumes: Vec<Volume>,
+        ended: &BTreeSet<IntentId>,
+    ) -> JoinHandle<Plan> {
+        self.planned = Some((scene.now, scene.view.revision));
+        // What is on its way counts as there.
+        for volume in &mut volumes {
+            let open = scene.view.volumes.get(&volume.id);
+            let bytes = open.map_or(0, |open| super::planner::bytes(open, scene.beats));
+            volume.bytes = volume.bytes.max(bytes);
+            for (member, place) in (0..).zip(&mut volume.members) {
+                let intent = scene.view.moves.intent(volume.id, member);
+                if let Some(intent) = intent.filter(|one| !ended.contains(&one.id)) {
+                    *place = Some(intent.to);
+                }
+            }
+        }
+        let other = other(scene, &volumes);
+        let (basis, seed) = (basis.clone(), scene.seed);
+        tokio::task::spawn_blocking(move || {
+            let input = Input {
+                topology: &basis.topology,
+                leaving: &basis.leaving,
+                waiting: &basis.waiting,
+                other: &other,
+                seed,
+            };
+            plan::plan(&input, volumes)
+        })
+    }
+
+    /// Takes a plan up; the commands that go before its moves.
+    fn take_up(&mut self, scene: &Scene<'_>, basis: Basis, plan: Plan) -> Vec<RootCommand> {
+        let summary = &plan.summary;
+        if !plan.moves.is_empty() {
+            tracing::info!(
+                moves = plan.moves.len(),
+                bytes = summary.moved_bytes,
+                bound = summary.bound_bytes,
+                rebuilt = summary.rebuilt_bytes,
+                unplaced = summary.unplaced,
+                "a plan is made"
+            );
+        }
+        let note = PlanNote {
+            bytes: summary.moved_bytes,
+            bound_bytes: summary.bound_bytes,
+            unplaced: summary.unplaced as u64,
+            unreadable: summary.unreadable as u64,
+            done_before: 0,
+            noted_ms: 0,
+        };
+        let noted = scene.view.moves.plan;
+        let mut commands = Vec::new();
+        if note.bytes > 0 || (noted.bytes, noted.unplaced) != (0, note.unplaced) {
+            commands.push(RootCommand::NotePlan(note));
+        }
+        let seal = |id: &VolumeId| {
+            let volume = scene.view.volumes.get(id)?;
+            let (volume, epoch) = (volume.id, volume.epoch);
+            Some(RootCommand::SealVolume { volume, epoch })
+        };
+        commands.extend(plan.seals.iter().filter_map(seal));
+        // A move of one that was open is planned again when it is sealed.
+        let sealed = |step: &Move| !scene.view.volumes.contains_key(&step.volume);
+        self.queue = plan.moves.into_iter().filter(sealed).collect();
+        self.basis = Some(basis);
+        commands
+    }
+
+    /// Begins as many moves as there is room for. Repairs do not wait for other moves, nor for a
+    /// drive that is lost.
+    fn begin_moves<E>(
+        &mut self,
+        scene: &Scene<'_>,
+        volume: impl Fn(VolumeId) -> Result<Option<Volume>, E>,
+    ) -> Result<Option<RootCommand>, E> {
+        let (settings, moves) = (scene.settings, &scene.view.moves);
+        let (mut repairs, mut others) = (Slots::default(), Slots::default());
+        for intent in moves.intents.iter().filter(|one| one.stage == Stage::Make) {
+            match intent.reason {
+                Reason::Repair => repairs.take(&[intent.to]),
+                _ => others.take(&ends(intent.from, intent.to)),
+            }
+        }
+        let (mut orders, mut left) = (Vec::new(), VecDeque::new());
+        while let Some(step) = self.queue.pop_front() {
+            let (slots, drives) = if step.is_rebuild() {
+                (&mut repairs, vec![step.to])
+            } else {
+                (&mut others, ends(step.from, step.to))
+            };
+            let held = moves.paused && !step.is_rebuild();
+            if held || !slots.have_room(&drives, settings) {
+                left.push_back(step);
+                continue;
+            }
+            if volume(step.volume)?.is_none() {
+                continue;
+            }
+            slots.take(&drives);
+            orders.push(MoveOrder {
+                volume: step.volume,
+                member: step.member,
+                from: step.from,
+                to: step.to,
+                reason: reason(step.reason),
+            });
+        }
+        self.queue = left;
+        Ok((!orders.is_empty()).then_some(RootCommand::BeginMoves(orders)))
+    }
+}
+
+/// Moves under way, in all and by drive.
+#[derive(Default)]
+struct Slots {
+    all: u32,
+    by_drive: BTreeMap<DriveId, u32>,
+}
+
+impl Slots {
+    fn take(&mut self, drives: &[DriveId]) {
+        self.all += 1;
+        for drive in drives {
+            *self.by_drive.entry(*drive).or_default() += 1;
+        }
+    }
+
+    fn have_room(&self, drives: &[DriveId], settings: &KeeperSettings) -> bool {
+        let most = settings.moves_per_drive;
+        let busy = |drive: &DriveId| self.by_drive.get(drive).is_some_and(|n| *n >= most);
+        self.all < settings.moves_at_once && !drives.iter().any(busy)
+    }
+}
+
+fn ends(from: Option<DriveId>, to: DriveId) -> Vec<DriveId> {
+    from.into_iter().chain([to]).collect()
+}
+
+/// Intents that are of no use any more: their target is lost, or what they rebuild came back.
+fn useless(view: &RootView, basis: &Basis) -> BTreeSet<IntentId> {
+    let lost = |drive: &DriveId| {
+        let there = basis.topology.drives.get(drive);
+        let out = basis
+            .topology
+            .enclosure_of(*drive)
+            .is_none_or(|enclosure| enclosure.state == EnclosureState::Out);
+        out || there.is_none_or(|drive| !drive.state.is_served())
+    };
+    let back = |intent: &Intent| {
+        let own = |drive: DriveId| {
+            let state = basis.topology.drives.get(&drive).map(|drive| drive.state);
+            basis.topology.is_present(drive) && state != Some(DriveState::Returned)
+        };
+        let making = intent.stage == Stage::Make && intent.reason == Reason::Repair;
+        making && intent.from.is_some_and(own)
+    };
+    let ended =
+        |intent: &&Intent| (intent.stage == Stage::Make && lost(&intent.to)) || back(intent);
+    let intents = view.moves.intents.iter();
+    intents.filter(ended).map(|one| one.id).collect()
+}
+
+/// Bytes of drives that may be given up without an operator: one enclosure's, or 5 % of all.
+fn avalanche_limit(topology: &Topology) -> u64 {
+    let mut by_enclosure = BTreeMap::new();
+    for drive in topology.drives.values() {
+        *by_enclosure.entry(drive.enclosure).or_insert(0u64) += drive.capacity;
+    }
+    let all: u64 = by_enclosure.values().sum();
+    by_enclosure
+        .values()
+        .copied()
+        .max()
+        .unwrap_or(0)
+        .max(all / 20)
+}
+
+/// Bytes in use that are no shards, in whole shards: what is less says nothing.
+fn other(scene: &Scene<'_>, volumes: &[Volume]) -> BTreeMap<DriveId, u64> {
+    let mut shards: BTreeMap<DriveId, u64> = BTreeMap::new();
+    for volume in volumes {
+        for (_, drive) in volume.present() {
+            *shards.entry(drive).or_default() += volume.bytes;
+        }
+    }
+    let grain = scene.view.volume_target.max(1);
+    let drives = scene.beats.values().flat_map(|(_, beat)| &beat.drives);
+    drives
+        .map(|drive| {
+            let own = shards.get(&drive.drive).copied().unwrap_or(0);
+            let more = drive.used.saturating_sub(own);
+            (drive.drive, more - more % grain)
+        })
+        .collect()
+}
+
+const fn reason(reason: plan::Reason) -> Reason {
+    match reason {
+        plan::Reason::Repair => Reason::Repair,
+        plan::Reason::Drain => Reason::Drain,
+        plan::Reason::Spread => Reason::Spread,
+        plan::Reason::Rebalance => Reason::Rebalance,
+    }
+}
+
+fn gauge(view: &RootView, queue: &VecDeque<Move>) {
+    let signed = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    metrics().moves_begun.set(signed(view.moves.intents.len()));
+    metrics().moves_queued.set(signed(queue.len()));
+    let backlog = view.moves.backlog_bytes();
+    metrics()
+        .backlog
+        .set(i64::try_from(backlog).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests;
