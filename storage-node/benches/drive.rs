@@ -1,4 +1,5 @@
-//! The engine of one drive: appends, each synced before its ack; reads of what the page cache holds,
+//! The engine of one drive: appends, each synced before its ack; reads of what the page cache
+//! holds,
 //! and of what it does not; building the index from a log.
 //!
 //! `cargo bench -p enfilade-storage-node --bench drive`, in the folder that `ENFILADE_BENCH_DIR`
