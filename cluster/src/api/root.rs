@@ -150,7 +150,7 @@ pub enum RootCommand {
     CloseFaults {
         /// The rows.
         rows: Vec<LedgerRow>,
-        /// The node's drives.
+        /// The node's drives. None: the fragments are of blobs that are dead, whoever has them.
         drives: Vec<DriveId>,
     },
     /// Advances the group's time; proposed by the leader.

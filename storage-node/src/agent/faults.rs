@@ -74,7 +74,10 @@ pub(super) async fn forget(
     let mut rows = context.metadata.ledger(usize::MAX).await?;
     rows.retain(names_dead);
     for rows in rows.chunks(ROWS_PER_REPORT) {
-        let command = RootCommand::CloseFaults(rows.to_vec());
+        let command = RootCommand::CloseFaults {
+            rows: rows.to_vec(),
+            drives: Vec::new(),
+        };
         let told = context.metadata.root(context.request(), command).await;
         context.ledger.changed();
         if let Err(refusal) = told? {

@@ -154,6 +154,10 @@ impl Engine {
             epoch,
             self.clock_ms(),
         );
+        if begun.is_err() {
+            // What is half made would be taken for the log.
+            let _ = self.drive().remove(&key.file());
+        }
         let (log, file) = begun.map_err(|error| match error {
             RecoverError::Log(super::log::LogError::Drive(DriveError::NoSpace)) => {
                 EngineError::Full

@@ -12,7 +12,8 @@ use crate::drive::{DriveError, Open};
 const NAME: &str = "probe";
 const LEN: usize = 512;
 
-/// Reads that the drive may fail before it is failing: one bad sector is rot, more are a pattern.
+/// Fragments that the drive may fail to read before it is failing: one bad sector is rot, more are
+/// a pattern.
 const READ_ERRORS_MAX: u64 = 3;
 
 /// What was found.
@@ -63,7 +64,7 @@ impl Engine {
         self.pulse.note(clock.now().saturating_sub(began));
         let errors = self.pulse.read_errors();
         if errors >= READ_ERRORS_MAX {
-            self.fail_with(format!("{errors} reads failed"));
+            self.fail_with(format!("{errors} fragments cannot be read"));
         }
         Probe::There
     }
@@ -82,7 +83,7 @@ impl Engine {
         self.pulse.take()
     }
 
-    /// Reads that the drive failed since it was opened.
+    /// Fragments that the drive failed to read since it was opened.
     pub(crate) fn read_errors(&self) -> u64 {
         self.pulse.read_errors()
     }

@@ -1,16 +1,26 @@
 //! How quickly a drive does what it is asked, and how often it cannot read.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use enfilade_placement::BlobId;
+
+use super::ShardKey;
+use crate::sync::lock;
 
 /// Counts since the last look.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     done: AtomicU64,
     micros: AtomicU64,
-    /// Reads that the drive failed; never reset.
-    read_errors: AtomicU64,
+    /// Fragments that the drive failed to read; never reset, and no more than are counted.
+    unread: Mutex<BTreeSet<(ShardKey, BlobId, u32)>>,
 }
+
+/// Beyond so many it does not matter how many they are.
+const UNREAD_MAX: usize = 64;
 
 impl Pulse {
     /// Something took so long.
@@ -20,12 +30,16 @@ impl Pulse {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn read_failed(&self) {
-        self.read_errors.fetch_add(1, Ordering::Relaxed);
+    /// A fragment (shard, blob, stripe) could not be read; again and again counts once.
+    pub(super) fn read_failed(&self, fragment: (ShardKey, BlobId, u32)) {
+        let mut unread = lock(&self.unread);
+        if unread.len() < UNREAD_MAX {
+            unread.insert(fragment);
+        }
     }
 
     pub(super) fn read_errors(&self) -> u64 {
-        self.read_errors.load(Ordering::Relaxed)
+        lock(&self.unread).len() as u64
     }
 
     /// The mean time since this was asked last; none when nothing was done.

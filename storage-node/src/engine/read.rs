@@ -83,12 +83,6 @@ impl Engine {
                 Ok(read) => read,
                 Err(fault) => return ranges.iter().map(|_| Err(fault.clone())).collect(),
             };
-            let unread = |answer: &&Result<Blocks, Fault>| {
-                matches!(answer, Err(Fault::Plain(FragmentFault::Drive(_))))
-            };
-            if answers.iter().any(|answer| unread(&answer)) {
-                self.pulse.read_failed();
-            }
             let rotten: Vec<(u32, u64)> = answers.iter().filter_map(rot).collect();
             let entered = match log {
                 Some(log) if !rotten.is_empty() => self.enter_rot(log, blob, rotten).await,
@@ -97,6 +91,14 @@ impl Engine {
             // What a log lacks that was compacted away meanwhile is in the one after it.
             if answers.iter().any(Result::is_err) && self.log_id(key) != log {
                 continue;
+            }
+            let unread = |answer: &Result<Blocks, Fault>| {
+                matches!(answer, Err(Fault::Plain(FragmentFault::Drive(_))))
+            };
+            for (answer, range) in answers.iter().zip(ranges.iter()) {
+                if unread(answer) {
+                    self.pulse.read_failed((key, blob, range.stripe));
+                }
             }
             return self.told_readers(answers, &entered);
         }

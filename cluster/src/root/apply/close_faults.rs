@@ -15,7 +15,7 @@ pub(super) fn apply(
     let mut own = Vec::new();
     for row in faults {
         let drive = ledger::drive_of(state, row.volume, row.member)?;
-        if drive.is_some_and(|drive| drives.contains(&drive)) {
+        if drives.is_empty() || drive.is_some_and(|drive| drives.contains(&drive)) {
             own.push(row.clone());
         }
     }

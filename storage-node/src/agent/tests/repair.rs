@@ -3,6 +3,7 @@
 mod absent;
 
 use bytes::Bytes;
+use enfilade_cluster::api::command::{Conditions, KeyOp};
 use enfilade_cluster::api::record::{Blob, Layout};
 use enfilade_cluster::api::root::{LedgerRange, RootCommand};
 

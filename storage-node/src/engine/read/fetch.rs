@@ -84,7 +84,8 @@ impl Fetch {
     pub(super) fn read(self, file: &dyn DriveFile) -> Vec<Result<Blocks, Fault>> {
         let read = |(at, len): &(u64, usize)| file.read_vec(*at, *len).map(Bytes::from);
         let bytes = self.spans.iter().map(read).collect();
-        self.answer(bytes)
+        // One place that cannot be read takes nothing of what is read with it.
+        self.answer(bytes, |at, len| file.read_vec(at, len).map(Bytes::from))
     }
 
     /// As [`Fetch::read`], when all of it is in memory and not much.
@@ -101,19 +102,27 @@ impl Fetch {
         match held {
             Some(held) => {
                 let bytes = held.into_iter().map(|bytes| Ok(Bytes::from(bytes)));
-                Ok(self.answer(bytes.collect()))
+                Ok(self.answer(bytes.collect(), |_, _| Ok(Bytes::new())))
             }
             None => Err(self),
         }
     }
 
-    fn answer(self, mut bytes: Vec<Result<Bytes, DriveError>>) -> Vec<Result<Blocks, Fault>> {
+    /// Takes what was read apart; `alone` reads again what a span could not give.
+    fn answer(
+        self,
+        mut bytes: Vec<Result<Bytes, DriveError>>,
+        alone: impl Fn(u64, usize) -> Result<Bytes, DriveError>,
+    ) -> Vec<Result<Blocks, Fault>> {
         let mut answer = |(span, planned): (usize, Planned)| match &mut bytes[span] {
             Ok(bytes) => {
                 let part = bytes.split_to(planned.count.min(bytes.len()));
                 planned.verify(part)
             }
-            Err(error) => Err(error.clone().into()),
+            Err(_) => {
+                let bytes = alone(planned.at, planned.count)?;
+                planned.verify(bytes)
+            }
         };
         let planned = self.planned.into_iter();
         planned

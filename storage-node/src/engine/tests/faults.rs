@@ -328,3 +328,25 @@ async fn a_log_of_a_newer_program_stops_the_drive() {
     let opened = Rig::open(&rig.host, &rig.drive, &rig.index);
     assert!(matches!(opened, Err(EngineOpenError::Newer(_))));
 }
+
+#[tokio::test]
+async fn a_place_that_cannot_be_read_takes_nothing_of_what_is_read_with_it() {
+    let rig = Rig::new();
+    let shard = key(1, 0);
+    rig.append(shard, 1, 1, 0..3).await.unwrap();
+    // The read of all three, then that of the first alone.
+    rig.drive.fail(Action::Read, 0, 2, io("bad sector"));
+    let range = |stripe| FragmentRange {
+        stripe,
+        offset: 0,
+        len: u32::try_from(fragment(1, stripe).len()).unwrap(),
+    };
+    let ranges: Vec<FragmentRange> = (0..3).map(range).collect();
+    let read = rig.engine.read(shard, BlobId::new(1), ranges.clone()).await;
+    assert!(matches!(read[0], Err(FragmentFault::Drive(_))), "{read:?}");
+    for (stripe, (read, range)) in (0..).zip(read.iter().zip(&ranges)).skip(1) {
+        let blocks = read.as_ref().unwrap().clone();
+        assert_eq!(blocks.cut(range), Some(fragment(1, stripe)));
+    }
+    assert_eq!(rig.engine.read_errors(), 1);
+}
