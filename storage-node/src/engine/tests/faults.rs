@@ -334,8 +334,8 @@ async fn a_place_that_cannot_be_read_takes_nothing_of_what_is_read_with_it() {
     let rig = Rig::new();
     let shard = key(1, 0);
     rig.append(shard, 1, 1, 0..3).await.unwrap();
-    // The read of all three, then that of the first alone.
-    rig.drive.fail(Action::Read, 0, 2, io("bad sector"));
+    // After the header: the read of all three, then that of the first alone.
+    rig.drive.fail(Action::Read, 1, 2, io("bad sector"));
     let range = |stripe| FragmentRange {
         stripe,
         offset: 0,
