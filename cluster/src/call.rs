@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::command::{GroupTime, Outcome, PartitionEnvelope};
 use crate::api::encoding::bytes_field;
 use crate::api::garbage::{GarbageEntry, GarbageQuery};
-use crate::api::heartbeat::{Heartbeat, HeartbeatReply};
+use crate::api::heartbeat::{DriveReport, Heartbeat, HeartbeatReply};
 use crate::api::key::ObjectKey;
 use crate::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
@@ -161,6 +161,8 @@ pub enum Call {
         /// The bucket.
         bucket: BucketId,
     },
+    /// What nodes said of their drives.
+    DriveReports,
 }
 
 /// The answer to a [`Call`], of the variant that belongs to it.
@@ -204,6 +206,8 @@ pub enum Answer {
     Versions(VersionsPage),
     /// To [`Call::Usage`].
     Usage(Usage),
+    /// To [`Call::DriveReports`].
+    DriveReports(Vec<DriveReport>),
 }
 
 impl Call {
@@ -230,7 +234,8 @@ impl Call {
             | Self::AllVolumes { .. }
             | Self::Ledger { .. }
             | Self::LedgerOf(_)
-            | Self::Heartbeat(_) => Some(PartitionId::ROOT),
+            | Self::Heartbeat(_)
+            | Self::DriveReports => Some(PartitionId::ROOT),
         }
     }
 
@@ -271,6 +276,7 @@ impl Call {
             Self::LedgerOf(_) => "ledger_of",
             Self::Versions { .. } => "versions",
             Self::Usage { .. } => "usage",
+            Self::DriveReports => "drive_reports",
         }
     }
 }

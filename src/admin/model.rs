@@ -114,6 +114,22 @@ pub(crate) struct Drives {
     pub(crate) absent: usize,
     /// Bytes that all can hold.
     pub(crate) capacity: u64,
+    /// How far scrub is: on the drive that is furthest behind.
+    pub(crate) scrub: Option<Scrub>,
+}
+
+/// How far the scrub of a drive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Scrub {
+    /// Within which everything is to be scrubbed, in seconds.
+    pub(crate) period: u64,
+    /// How long ago everything had been, in seconds that the drive was served; none: not yet, or
+    /// there is nothing.
+    pub(crate) complete: Option<u64>,
+    /// For how long the shard was not scrubbed that was not for longest.
+    pub(crate) oldest: u64,
+    /// How much of what the drive holds is not due, in percent.
+    pub(crate) percent: u8,
 }
 
 /// One of `GET /admin/v1/drives`.
@@ -127,6 +143,10 @@ pub(crate) struct Drive {
     pub(crate) slot: u32,
     /// `healthy`, `slow`, `full`, `failing`, `gone`, `foreign`, `returned`, `replaced`.
     pub(crate) state: String,
+    /// Why it is not healthy, as its node says; empty when it is, or nobody says why.
+    pub(crate) reason: String,
+    /// Where another drive with the same UUID was found; empty when nowhere.
+    pub(crate) twins: Vec<String>,
     /// Whether it can be read from: neither it nor its enclosure has failed.
     pub(crate) present: bool,
     /// Bytes that it can hold.
@@ -135,6 +155,8 @@ pub(crate) struct Drive {
     pub(crate) generation: u64,
     /// Members of volumes on it.
     pub(crate) shards: usize,
+    /// How far its scrub is; none while nobody says.
+    pub(crate) scrub: Option<Scrub>,
 }
 
 /// `POST /admin/v1/drives/UUID/replace`.

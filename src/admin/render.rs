@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use enfilade_placement::units::ByteSize;
 
-use crate::admin::model::{BucketUsage, Drive, Enclosure, Status, Volume};
-use crate::admin::status::group_name;
+use crate::admin::model::{BucketUsage, Drive, Enclosure, Scrub, Status, Volume};
+use crate::admin::status::{duration, group_name};
 
 /// The text of `enfilade status`.
 pub(crate) fn status(status: &Status) -> String {
@@ -68,6 +68,9 @@ fn data(text: &mut String, status: &Status) {
         "drives",
         &format!("{} ({conditions}), {capacity}", drives.total),
     );
+    if let Some(scrub) = &drives.scrub {
+        line(text, "scrub", &scrub_line(scrub));
+    }
     let volumes = &status.volumes;
     line(
         text,
@@ -93,6 +96,17 @@ fn data(text: &mut String, status: &Status) {
             missing.ranges
         ),
     );
+}
+
+/// How far scrub is on the drive that is furthest behind.
+fn scrub_line(scrub: &Scrub) -> String {
+    let complete = match scrub.complete {
+        Some(age) => format!("everything within {}", duration(age)),
+        None if scrub.oldest == 0 => "there is nothing yet".to_owned(),
+        None => format!("not everything yet, after {}", duration(scrub.oldest)),
+    };
+    let (period, percent) = (duration(scrub.period), scrub.percent);
+    format!("{complete}; {percent} % of the drive furthest behind is not due (period {period})")
 }
 
 /// Who leads the metadata groups.
@@ -152,7 +166,9 @@ pub(crate) fn enclosures(enclosures: &[Enclosure]) -> String {
 
 /// The text of `enfilade drive list`.
 pub(crate) fn drives(drives: &[Drive]) -> String {
-    let header = ["DRIVE", "PLACE", "STATE", "CAPACITY", "SHARDS", "ATTACHED"];
+    let header = [
+        "DRIVE", "PLACE", "STATE", "CAPACITY", "SHARDS", "ATTACHED", "SCRUBBED", "WHY",
+    ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for drive in drives {
         let state = match drive.present {
@@ -166,9 +182,28 @@ pub(crate) fn drives(drives: &[Drive]) -> String {
             ByteSize::bytes(drive.capacity).to_string(),
             drive.shards.to_string(),
             format!("{} times", drive.generation),
+            drive.scrub.as_ref().map_or("-".to_owned(), scrubbed),
+            why(drive),
         ]);
     }
     table(&rows)
+}
+
+/// When everything on a drive had been scrubbed last, and how much is not due.
+fn scrubbed(scrub: &Scrub) -> String {
+    match scrub.complete {
+        Some(age) => format!("{} ago, {} %", duration(age), scrub.percent),
+        None => format!("never, {} %", scrub.percent),
+    }
+}
+
+/// Why a drive is not as it should be.
+fn why(drive: &Drive) -> String {
+    let twins = drive.twins.iter();
+    let twins = twins.map(|twin| format!("ALARM: another one has its UUID: {twin}"));
+    let reason = Some(drive.reason.clone()).filter(|reason| !reason.is_empty());
+    let all: Vec<String> = reason.into_iter().chain(twins).collect();
+    all.join("; ")
 }
 
 /// The text of `enfilade volume list`.

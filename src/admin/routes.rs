@@ -374,6 +374,7 @@ impl Admin {
 async fn gather(metadata: &dyn MetadataClient) -> Result<Facts> {
     let groups = metadata.groups().await?;
     let ledger = metadata.ledger(PAGE).await?;
+    let reports = metadata.drive_reports().await?;
     let mut volumes = Vec::new();
     let mut after: Option<VolumeId> = None;
     loop {
@@ -389,6 +390,7 @@ async fn gather(metadata: &dyn MetadataClient) -> Result<Facts> {
         volumes,
         ledger,
         groups,
+        reports,
     })
 }
 

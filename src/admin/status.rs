@@ -1,10 +1,13 @@
 //! How the cluster is: pure, from what was gathered. Never a green lie: what is not known to be
 //! well is a reason (promise P10).
 
+mod verdict;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
+use enfilade_cluster::api::heartbeat::DriveReport;
 use enfilade_cluster::api::query::GroupStatus;
 use enfilade_cluster::api::root::{LedgerRow, RootView};
 use enfilade_placement::health::{Survival, health, survival};
@@ -13,6 +16,8 @@ use enfilade_placement::{
     Drive, DriveState, EnclosureId, EnclosureState, PartitionId, Volume, VolumeState,
 };
 
+use self::verdict::{process_reason, reasons, warnings};
+use crate::admin::drives::Said;
 use crate::admin::model;
 
 /// Everything that the metadata service said.
@@ -26,6 +31,8 @@ pub(crate) struct Facts {
     pub(crate) ledger: Vec<LedgerRow>,
     /// What replicas say of their groups.
     pub(crate) groups: Vec<GroupStatus>,
+    /// What nodes say of their drives.
+    pub(crate) reports: Vec<DriveReport>,
 }
 
 /// The status while the metadata service does not answer.
@@ -45,7 +52,7 @@ pub(crate) fn unknown(cause: &str, processes: &[model::Process]) -> model::Statu
 /// What is known of processes goes before missed heartbeats: shards of an enclosure whose process
 /// has ended are missing from that moment.
 pub(crate) fn build(facts: &Facts, processes: &[model::Process]) -> model::Status {
-    let groups = groups(facts);
+    let (groups, said) = (groups(facts), Said::of(facts));
     let sober = without_ended(facts, processes);
     let mut status = model::Status {
         metadata: true,
@@ -66,14 +73,14 @@ pub(crate) fn build(facts: &Facts, processes: &[model::Process]) -> model::Statu
         },
         chains: chains(&facts.view),
         enclosures: enclosures(facts, processes),
-        drives: drives(&sober.view),
+        drives: drives(&sober.view, &said),
         volumes: volumes(&sober),
         missing: missing(&sober),
         groups,
         ..model::Status::default()
     };
-    status.reasons = reasons(&status, &facts.view, processes);
-    status.warnings = warnings(&status);
+    status.reasons = reasons(&status, &facts.view, &said, processes);
+    status.warnings = warnings(&status, &facts.view, &said);
     status.healthy = status.reasons.is_empty();
     status
 }
@@ -161,8 +168,11 @@ fn enclosures(facts: &Facts, processes: &[model::Process]) -> Vec<model::Enclosu
     topology.enclosures.values().map(of).collect()
 }
 
-fn drives(view: &RootView) -> model::Drives {
-    let mut drives = model::Drives::default();
+fn drives(view: &RootView, said: &Said<'_>) -> model::Drives {
+    let mut drives = model::Drives {
+        scrub: said.last_scrubbed(view),
+        ..model::Drives::default()
+    };
     // What was given up counts no more; what was on it is missing until it is rebuilt.
     let counts = |drive: &&Drive| drive.state != DriveState::Replaced;
     for drive in view.topology.drives.values().filter(counts) {
@@ -257,90 +267,16 @@ fn group(id: PartitionId, facts: &Facts) -> model::Group {
     }
 }
 
-fn reasons(status: &model::Status, view: &RootView, processes: &[model::Process]) -> Vec<String> {
-    let mut reasons: Vec<String> = processes.iter().filter_map(process_reason).collect();
-    for enclosure in view.topology.enclosures.values() {
-        if enclosure.state != EnclosureState::Up {
-            reasons.push(format!(
-                "enclosure {} is {}",
-                enclosure.id,
-                word(enclosure.state)
-            ));
-        }
+/// A time for people, in the two largest units.
+pub(crate) fn duration(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        (..) => format!("{days} d {hours} h"),
     }
-    for drive in view.topology.drives.values() {
-        if !matches!(drive.state, DriveState::Healthy | DriveState::Replaced) {
-            let (slot, state) = (drive.slot, word(drive.state));
-            let place = format!("slot {slot} of enclosure {}", drive.enclosure);
-            reasons.push(format!("drive {} ({place}) is {state}", drive.id));
-        }
-    }
-    for group in &status.groups {
-        let name = group_name(group.id);
-        if group.leader.is_none() {
-            reasons.push(format!("{name} has no leader"));
-        }
-        for silent in &group.silent {
-            reasons.push(format!(
-                "the replica of {name} in enclosure {silent} does not answer"
-            ));
-        }
-    }
-    let volumes = &status.volumes;
-    if volumes.unreadable > 0 {
-        reasons.push(format!("{} volumes are unreadable", volumes.unreadable));
-    }
-    if volumes.at_risk > 0 {
-        reasons.push(format!(
-            "{} volumes can lose no more members",
-            volumes.at_risk
-        ));
-    }
-    if status.missing.shards > 0 {
-        reasons.push(format!(
-            "{} shards of volumes are missing",
-            status.missing.shards
-        ));
-    }
-    if status.missing.ranges > 0 {
-        let ranges = status.missing.ranges;
-        reasons.push(format!(
-            "{ranges} ranges of fragments are missing or corrupt"
-        ));
-    }
-    let suspended = volumes.by_state.get("suspended").copied().unwrap_or(0);
-    if suspended > 0 {
-        reasons.push(format!("{suspended} volumes are suspended"));
-    }
-    reasons
-}
-
-fn process_reason(process: &model::Process) -> Option<String> {
-    let running = process.state == "running";
-    (!running).then(|| {
-        format!(
-            "the process of enclosure {} is {}",
-            process.id, process.state
-        )
-    })
-}
-
-fn warnings(status: &model::Status) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let model::Tolerance { m, f } = status.tolerance;
-    if f < m {
-        warnings.push(format!(
-            "metadata survives the loss of {f} enclosures, data that of {m}: promise P4 holds for \
-             {f} only"
-        ));
-    }
-    if status.volumes.violations > 0 {
-        let count = status.volumes.violations;
-        warnings.push(format!(
-            "{count} volumes are spread less than their profile wants"
-        ));
-    }
-    warnings
 }
 
 /// What people call a group.

@@ -22,6 +22,7 @@ use crate::env::Env;
 use crate::partition::{self, GARBAGE_GRACE_MS};
 use crate::root;
 use crate::rows::{MemoryRows, Rows, RowsError, Txn};
+use crate::server::beats::Beats;
 use crate::server::read::{self, ReadSettings};
 
 /// A metadata service in memory, as its users see it.
@@ -30,6 +31,7 @@ pub type MemoryMetadata = Client<MemoryGroups>;
 /// All groups of a cluster, in one map of rows.
 pub struct MemoryGroups {
     rows: Mutex<MemoryRows>,
+    beats: Beats,
     revision: watch::Sender<u64>,
 }
 
@@ -45,6 +47,7 @@ impl MemoryMetadata {
     pub fn born(birth: Birth, env: Env) -> Self {
         let groups = MemoryGroups {
             rows: Mutex::default(),
+            beats: Beats::default(),
             revision: watch::Sender::new(0),
         };
         let request = RequestId::new(env.random.next_u128());
@@ -181,9 +184,13 @@ impl Transport for MemoryGroups {
                 .map(Answer::Outcome),
             Call::Root(envelope) => self.root(envelope).map(Answer::Root),
             Call::Watch { since, wait } => self.watch(*since, *wait).await,
-            Call::Heartbeat(_) => Ok(Answer::Heartbeat(HeartbeatReply {
-                revision: *self.revision.borrow(),
-            })),
+            Call::Heartbeat(beat) => {
+                self.beats.hear(beat.clone(), Duration::ZERO);
+                Ok(Answer::Heartbeat(HeartbeatReply {
+                    revision: *self.revision.borrow(),
+                }))
+            }
+            Call::DriveReports => Ok(Answer::DriveReports(self.beats.drives(Duration::ZERO))),
             Call::Groups => self.groups().map(Answer::Groups),
             _ => {
                 let settings = ReadSettings {

@@ -28,7 +28,7 @@ use enfilade_placement::{BlobId, BucketId, PartitionId, RequestId, Stamp, Volume
 use command::{Outcome, WriteRequest};
 use error::MetadataError;
 use garbage::{GarbageAck, GarbageEntry, GarbageQuery};
-use heartbeat::{Heartbeat, HeartbeatReply};
+use heartbeat::{DriveReport, Heartbeat, HeartbeatReply};
 use key::ObjectKey;
 use query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
@@ -126,6 +126,10 @@ pub trait MetadataClient: Send + Sync + 'static {
     /// Tells the root leader that a node lives, and how its drives are. Kept in the leader's
     /// memory; never committed.
     async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatReply>;
+
+    /// What nodes said last of the drives that they have or look for, as the root leader heard it:
+    /// of one drive several may have said something, of others nobody since the leader is one.
+    async fn drive_reports(&self) -> Result<Vec<DriveReport>>;
 
     /// The state of every Raft group on every replica that answers.
     async fn groups(&self) -> Result<Vec<GroupStatus>>;

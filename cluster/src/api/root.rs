@@ -220,6 +220,14 @@ pub enum RootCommand {
         /// Whether it is to be emptied.
         on: bool,
     },
+    /// A drive that came back after it was given up holds what it should: it counts again, and may
+    /// be written to. Refused while one of its shards is in the ledger as a whole.
+    ReconcileDrive {
+        /// The drive.
+        drive: DriveId,
+        /// The generation under which it was looked through.
+        generation: Generation,
+    },
 }
 
 /// What a cluster is born with.
@@ -317,6 +325,9 @@ pub enum RootRefusal {
     /// The intent ended: by its flip, or it was cancelled.
     #[error("intent {0} has ended")]
     IntentEnded(IntentId),
+    /// What the drive holds was not compared with the other members yet.
+    #[error("drive {0} is not reconciled yet")]
+    DriveInDoubt(DriveId),
 }
 
 /// A bucket.

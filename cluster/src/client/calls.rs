@@ -12,7 +12,7 @@ use super::retry::{Client, Effort, Transport, unexpected};
 use crate::api::command::{Outcome, PartitionCommand, PartitionEnvelope, Refusal, WriteRequest};
 use crate::api::error::MetadataError;
 use crate::api::garbage::{GarbageAck, GarbageEntry, GarbageQuery};
-use crate::api::heartbeat::{Heartbeat, HeartbeatReply};
+use crate::api::heartbeat::{DriveReport, Heartbeat, HeartbeatReply};
 use crate::api::key::{ObjectKey, RowPrefix};
 use crate::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
@@ -303,6 +303,11 @@ impl<T: Transport> MetadataClient for Client<T> {
     async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatReply> {
         let call = Call::Heartbeat(beat);
         expect!(&call, self.ask_root(&call).await?, Answer::Heartbeat)
+    }
+
+    async fn drive_reports(&self) -> Result<Vec<DriveReport>> {
+        let call = Call::DriveReports;
+        expect!(&call, self.ask_root(&call).await?, Answer::DriveReports)
     }
 
     async fn groups(&self) -> Result<Vec<GroupStatus>> {

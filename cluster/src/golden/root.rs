@@ -192,6 +192,10 @@ fn later_commands() -> Vec<RootCommand> {
             subject: Subject::Enclosure(ENCLOSURE),
             on: true,
         },
+        RootCommand::ReconcileDrive {
+            drive: DRIVE,
+            generation: Generation::new(4),
+        },
     ]
 }
 
@@ -250,6 +254,7 @@ const fn command_name(command: &RootCommand) -> &'static str {
         RootCommand::PauseMoves(_) => "pause-moves",
         RootCommand::NotePlan(_) => "note-plan",
         RootCommand::Drain { .. } => "drain",
+        RootCommand::ReconcileDrive { .. } => "reconcile-drive",
     }
 }
 
@@ -279,6 +284,7 @@ const fn refusal_name(refusal: &RootRefusal) -> &'static str {
         RootRefusal::BucketBusy => "bucket-busy",
         RootRefusal::DriveInService(_) => "drive-in-service",
         RootRefusal::IntentEnded(_) => "intent-ended",
+        RootRefusal::DriveInDoubt(_) => "drive-in-doubt",
     }
 }
 
@@ -331,6 +337,7 @@ fn results_of_the_root_group_are_kept_as_they_were() {
         RootRefusal::BucketBusy,
         RootRefusal::DriveInService(DRIVE),
         RootRefusal::IntentEnded(INTENT),
+        RootRefusal::DriveInDoubt(DRIVE),
     ] {
         let name = refusal_name(&refusal);
         let outcome: RootOutcome = Err(refusal);

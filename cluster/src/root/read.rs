@@ -19,17 +19,7 @@ pub fn view(rows: &dyn Rows) -> Result<RootView, RowsError> {
     let Some(head) = state::head(rows)? else {
         return Ok(RootView::default());
     };
-    let chains = all::<Chain>(rows, Kind::Chain)?;
-    let enclosures = all::<Enclosure>(rows, Kind::Enclosure)?;
-    let drives = all::<DriveRow>(rows, Kind::Drive)?;
-    let topology = Topology {
-        chains: chains.into_iter().map(|chain| (chain.id, chain)).collect(),
-        enclosures: enclosures.into_iter().map(|one| (one.id, one)).collect(),
-        drives: drives
-            .into_iter()
-            .map(|row| (row.drive.id, row.drive))
-            .collect(),
-    };
+    let topology = topology(rows)?;
     let live = live(rows)?;
     let buckets = all::<Bucket>(rows, Kind::Bucket)?;
     let partitions = all::<Partition>(rows, Kind::Partition)?;
@@ -68,6 +58,21 @@ fn moves(rows: &dyn Rows, head: &Head) -> Result<Moves, RowsError> {
         moved_bytes: head.moved_bytes,
         plan: head.plan,
         rate: head.move_rate,
+    })
+}
+
+/// Chains, enclosures and drives.
+pub(super) fn topology(rows: &dyn Rows) -> Result<Topology, RowsError> {
+    let chains = all::<Chain>(rows, Kind::Chain)?;
+    let enclosures = all::<Enclosure>(rows, Kind::Enclosure)?;
+    let drives = all::<DriveRow>(rows, Kind::Drive)?;
+    Ok(Topology {
+        chains: chains.into_iter().map(|chain| (chain.id, chain)).collect(),
+        enclosures: enclosures.into_iter().map(|one| (one.id, one)).collect(),
+        drives: drives
+            .into_iter()
+            .map(|row| (row.drive.id, row.drive))
+            .collect(),
     })
 }
 

@@ -76,6 +76,9 @@ pub(super) struct DriveRow {
     pub(super) attached_by: RequestId,
     /// The drive that took its slot, when it was given up.
     pub(super) replaced_by: Option<DriveId>,
+    /// It, or its enclosure, was given up: when it comes back, it is to be reconciled before it
+    /// takes anything (PROTOCOLS 26).
+    pub(super) given_up: bool,
 }
 
 /// The result of a request (PROTOCOLS 2).

@@ -3,7 +3,7 @@
 //! [`MetadataService`] is what both clients speak to: the in-process one calls it, the gRPC adapter
 //! ([`grpc`]) is thin. It answers for this replica only: whoever does not lead says who does.
 
-mod beats;
+pub(crate) mod beats;
 mod birth;
 pub mod grpc;
 mod keeper;
@@ -28,7 +28,7 @@ use crate::api::Result;
 use crate::api::command::{PartitionCommand, PartitionEnvelope};
 use crate::api::encoding::encode;
 use crate::api::error::MetadataError;
-use crate::api::heartbeat::{Heartbeat, HeartbeatReply};
+use crate::api::heartbeat::{DriveReport, Heartbeat, HeartbeatReply};
 use crate::api::root::{RootCommand, RootEnvelope, RootOutcome};
 use crate::call::{Answer, Call};
 use crate::env::Env;
@@ -132,6 +132,7 @@ impl MetadataService {
             }
             Call::Watch { since, wait } => self.watch(*since, *wait).await.map(Answer::View),
             Call::Heartbeat(beat) => self.heartbeat(beat).map(Answer::Heartbeat),
+            Call::DriveReports => self.drive_reports().map(Answer::DriveReports),
             Call::Groups => Ok(Answer::Groups(self.statuses())),
             call => self.question(call).await,
         }
@@ -207,16 +208,27 @@ impl MetadataService {
             );
             return Err(MetadataError::Forbidden(text));
         }
-        let group = self.group(PartitionId::ROOT)?;
-        if !group.leads() {
-            let leader = group.metrics().current_leader;
-            let leader = leader.filter(|id| *id != u64::from(self.0.replica.get()));
-            return Err(MetadataError::NotLeader { leader });
-        }
+        self.check_root_leader()?;
         self.0.beats.hear(beat.clone(), self.0.env.clock.now());
         Ok(HeartbeatReply {
             revision: self.local_view()?.revision,
         })
+    }
+
+    fn drive_reports(&self) -> Result<Vec<DriveReport>> {
+        self.check_root_leader()?;
+        Ok(self.0.beats.drives(self.0.env.clock.now()))
+    }
+
+    /// Only the leader hears heartbeats.
+    fn check_root_leader(&self) -> Result<()> {
+        let group = self.group(PartitionId::ROOT)?;
+        if group.leads() {
+            return Ok(());
+        }
+        let leader = group.metrics().current_leader;
+        let leader = leader.filter(|id| *id != u64::from(self.0.replica.get()));
+        Err(MetadataError::NotLeader { leader })
     }
 
     /// Waits until the loops are to stop, or a time has passed; whether to go on.

@@ -39,7 +39,8 @@ pub(super) fn drive_changes(view: &RootView, beats: &HeardBeats) -> Vec<RootComm
             let Some(drive) = view.topology.drives.get(&heard.drive) else {
                 continue;
             };
-            let decided = matches!(drive.state, DriveState::Returned | DriveState::Replaced);
+            let decided = drive.state == DriveState::Replaced
+                || drive.state == DriveState::Returned && heard.state.is_served();
             let own = drive.enclosure == beat.enclosure && !decided;
             if own && drive.state != heard.state {
                 changes.push(RootCommand::SetDrive {

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use enfilade_cluster::api::heartbeat::{DriveBeat, ScrubBeat};
 use enfilade_cluster::api::root::{LedgerRange, Partition};
 use enfilade_placement::{
     Chain, ChainId, Drive, DriveId, Enclosure, EnclosureId, Epoch, Generation, Profile, VolumeId,
@@ -232,4 +235,92 @@ fn a_drive_that_was_given_up_is_no_reason_but_what_was_on_it_is() {
         let reason = format!("(slot 0 of enclosure 2) is {word}");
         assert!(status.reasons[0].ends_with(&reason), "{:?}", status.reasons);
     }
+}
+
+fn report(facts: &mut Facts, enclosure: u32, beat: DriveBeat) {
+    facts.reports.push(DriveReport {
+        enclosure: EnclosureId::new(enclosure),
+        age: Duration::from_secs(1),
+        beat,
+    });
+}
+
+#[test]
+fn a_reason_is_told_with_the_state_that_it_is_for() {
+    let mut facts = facts();
+    let (id, reason) = (DriveId::new(2), "sync of a log: i/o error".to_owned());
+    let beat = DriveBeat {
+        reason: reason.clone(),
+        ..DriveBeat::new(id, DriveState::Failing, 1 << 30, 0)
+    };
+    report(&mut facts, 2, beat);
+    // The state is not committed yet.
+    assert!(build(&facts, &[]).healthy);
+    facts.view.topology.drives.get_mut(&id).unwrap().state = DriveState::Failing;
+    let status = build(&facts, &[]);
+    let told = format!("is failing: {reason}");
+    assert!(status.reasons[0].ends_with(&told), "{:?}", status.reasons);
+    assert_eq!(crate::admin::drives::list(&facts)[1].reason, reason);
+    // What it said before it became another.
+    facts.view.topology.drives.get_mut(&id).unwrap().state = DriveState::Gone;
+    let status = build(&facts, &[]);
+    assert!(
+        status.reasons[0].ends_with("is gone"),
+        "{:?}",
+        status.reasons
+    );
+}
+
+#[test]
+fn two_drives_with_one_uuid_are_an_alarm_for_as_long_as_somebody_says_so() {
+    let mut facts = facts();
+    let twin = DriveBeat {
+        twin: "found in a and b".to_owned(),
+        ..DriveBeat::new(DriveId::new(2), DriveState::Foreign, 0, 0)
+    };
+    report(&mut facts, 5, twin);
+    let status = build(&facts, &[]);
+    let drive = DriveId::new(2);
+    let alarm = format!("ALARM: two drives have the UUID {drive}: enclosure 5: found in a and b");
+    assert_eq!(status.reasons, [alarm]);
+    let drives = crate::admin::drives::list(&facts);
+    assert_eq!(drives[1].twins, ["enclosure 5: found in a and b"]);
+    // Where it is attached nothing is wrong with it.
+    assert_eq!(
+        (drives[1].state.as_str(), drives[1].reason.as_str()),
+        ("healthy", "")
+    );
+    facts.reports[0].age = Duration::from_secs(3600);
+    assert!(build(&facts, &[]).healthy);
+}
+
+#[test]
+fn scrub_that_is_late_by_two_periods_is_warned_of() {
+    let mut facts = facts();
+    for (drive, oldest_s) in [(1, 20), (2, 250)] {
+        let scrub = ScrubBeat {
+            period_s: 100,
+            complete_s: None,
+            oldest_s,
+            percent: 40,
+        };
+        let id = DriveId::new(u128::from(drive));
+        let beat = DriveBeat {
+            scrub: Some(scrub),
+            ..DriveBeat::new(id, DriveState::Healthy, 1 << 30, 0)
+        };
+        report(&mut facts, drive, beat);
+    }
+    let status = build(&facts, &[]);
+    assert!(status.healthy);
+    let late = "was not scrubbed for 4 min; the period is 1 min";
+    assert_eq!(status.warnings.len(), 1);
+    assert!(status.warnings[0].ends_with(late), "{:?}", status.warnings);
+    assert_eq!(status.drives.scrub.unwrap().oldest, 250);
+}
+
+#[test]
+fn times_are_told_in_their_two_largest_units() {
+    let told = [5, 65, 3_700, 90_000, 2_592_000].map(duration);
+    assert_eq!(told, ["5 s", "1 min", "1 h 1 min", "1 d 1 h", "30 d 0 h"]);
 }

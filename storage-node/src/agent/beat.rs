@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enfilade_cluster::api::heartbeat::{DriveBeat, Heartbeat, ShardBeat};
+use enfilade_cluster::api::heartbeat::{DriveBeat, Heartbeat, ShardBeat, TEXT_MAX};
 use enfilade_placement::{DriveId, DriveState};
 
 use super::Context;
@@ -32,11 +32,19 @@ pub(super) async fn beat(context: Arc<Context>) {
 
 fn compose(context: &Context) -> Heartbeat {
     let identity = context.node.identity();
-    let drive = |(drive, condition): (_, super::Condition)| DriveBeat {
+    let (twins, scrubs) = (context.twins(), context.scrubs());
+    let drive = |(drive, condition): (DriveId, super::Condition)| DriveBeat {
         drive,
         state: condition.state,
         capacity: condition.capacity,
         used: condition.used,
+        twin: match twins.get(&drive) {
+            Some(twin) => short(twin),
+            None if condition.twice => short(condition.reason.as_deref().unwrap_or_default()),
+            None => String::new(),
+        },
+        reason: short(condition.reason.as_deref().unwrap_or_default()),
+        scrub: scrubs.get(&drive).copied(),
     };
     let shards = context
         .shards_in_view()
@@ -57,6 +65,12 @@ fn compose(context: &Context) -> Heartbeat {
         drives: context.conditions().into_iter().map(drive).collect(),
         shards: shards.collect(),
     }
+}
+
+/// As much of a text as a heartbeat has room for.
+fn short(text: &str) -> String {
+    let end = text.floor_char_boundary(TEXT_MAX);
+    text[..end].to_owned()
 }
 
 /// The states that a node finds its drives in.
@@ -100,7 +114,12 @@ impl Context {
         for state in STATES {
             let _ = metrics.state.remove_label_values(&[&drive, word(state)]);
         }
-        for gauge in [&metrics.capacity, &metrics.used] {
+        let upkeep = &metrics.upkeep;
+        let scrubs = [&upkeep.scrub_age, &upkeep.scrub_done];
+        for gauge in [&metrics.capacity, &metrics.used].into_iter().chain(scrubs) {
+            let _ = gauge.remove_label_values(&[&drive]);
+        }
+        for gauge in [&metrics.latency, &upkeep.scrub_progress] {
             let _ = gauge.remove_label_values(&[&drive]);
         }
     }

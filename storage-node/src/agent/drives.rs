@@ -80,7 +80,7 @@ pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watc
                     End::Lost(state, reason) => {
                         tracing::error!(drive = %spec.id, ?state, reason, "a drive is lost");
                         context.node.withdraw(spec.id);
-                        context.set_lost(spec.id, state, reason);
+                        context.set_lost(spec.id, state, reason, false);
                         close(&context, &engine).await;
                         settings.rescan_interval
                     }
@@ -97,7 +97,7 @@ pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watc
                     count(&tried, &mut counted);
                     match state {
                         // Looking costs little, and somebody may have plugged it in.
-                        DriveState::Gone => settings.rescan_interval,
+                        DriveState::Gone | DriveState::Foreign => settings.rescan_interval,
                         _ => settings.reopen_interval,
                     }
                 }
@@ -127,7 +127,7 @@ fn refused(context: &Context, spec: &DriveSpec, state: DriveState, error: &Attac
         context.forget_condition(spec.id);
         return;
     }
-    context.set_lost(spec.id, state, reason);
+    context.set_lost(spec.id, state, reason, error.is_alarming());
 }
 
 /// Makes the index durable while the folder can still be reached, but does not wait for a device
@@ -165,6 +165,7 @@ fn condition(engine: &Engine) -> Condition {
     Condition {
         state: DriveState::Healthy,
         reason: None,
+        twice: false,
         capacity: fill.capacity,
         used: fill.used,
     }
@@ -184,7 +185,8 @@ async fn follow(context: &Context, engine: &Arc<Engine>, generation: Generation)
     let (mut probes, mut errors) = (0u32, 0);
     loop {
         if let Some(reason) = engine.failure() {
-            context.set_lost(engine.id(), DriveState::Failing, reason.to_owned());
+            let reason = reason.to_owned();
+            context.set_lost(engine.id(), DriveState::Failing, reason, false);
             return End::Failed;
         }
         if let Some(reason) = context.attached_since(engine.id(), generation) {
@@ -214,6 +216,7 @@ async fn follow(context: &Context, engine: &Arc<Engine>, generation: Generation)
         let condition = Condition {
             state,
             reason,
+            twice: false,
             capacity: fill.capacity,
             used: fill.used,
         };

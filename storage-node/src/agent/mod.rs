@@ -12,6 +12,7 @@ mod health;
 mod moves;
 mod orphans;
 mod repair;
+mod returned;
 mod shelf;
 mod upkeep;
 
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use enfilade_cluster::api::MetadataClient;
+use enfilade_cluster::api::heartbeat::ScrubBeat;
 use enfilade_cluster::api::root::RootView;
 use enfilade_placement::units::ByteSize;
 use enfilade_placement::{DriveId, DriveState, Generation, RequestId, Volume, VolumeId};
@@ -108,8 +110,10 @@ impl DriveSpec {
 pub struct Condition {
     /// Its state.
     pub state: DriveState,
-    /// Why it is not served, for people.
+    /// Why it is not healthy, for people.
     pub reason: Option<String>,
+    /// Whether this is, or was, one of two drives with the same UUID (PROTOCOLS 26).
+    pub twice: bool,
     /// Bytes that it can hold.
     pub capacity: u64,
     /// Bytes in use.
@@ -134,6 +138,10 @@ struct Context {
     conditions: Mutex<BTreeMap<DriveId, Condition>>,
     /// Where drives were found last.
     places: Mutex<BTreeMap<DriveId, PathBuf>>,
+    /// Drives that were found in more than one folder, and in which.
+    twins: Mutex<BTreeMap<DriveId, String>>,
+    /// How far the scrub of drives that are served is.
+    scrubs: Mutex<BTreeMap<DriveId, ScrubBeat>>,
     view: watch::Sender<Arc<RootView>>,
     stop: CancellationToken,
 }
@@ -166,6 +174,8 @@ impl Agent {
             claims: moves::Claims::default(),
             conditions: Mutex::default(),
             places: Mutex::default(),
+            twins: Mutex::default(),
+            scrubs: Mutex::default(),
             view: watch::Sender::new(Arc::default()),
             stop: CancellationToken::new(),
         });
@@ -187,10 +197,12 @@ impl Agent {
         tasks.spawn(faults::report(Arc::clone(&context)));
         tasks.spawn(repair::repair(Arc::clone(&context)));
         tasks.spawn(moves::carry_out(Arc::clone(&context)));
+        tasks.spawn(returned::reconcile(Arc::clone(&context)));
         tasks.spawn(drives::checkpoint(Arc::clone(&context)));
         tasks.spawn(upkeep::compact(Arc::clone(&context)));
         tasks.spawn(upkeep::scrub(Arc::clone(&context)));
         tasks.spawn(absent::look(Arc::clone(&context)));
+        tasks.spawn(upkeep::watch_scrub(Arc::clone(&context)));
         Self {
             context,
             tried,
@@ -252,13 +264,14 @@ impl Context {
     }
 
     /// Keeps what is known of a drive's room when it is not served any more.
-    fn set_lost(&self, drive: DriveId, state: DriveState, reason: String) {
+    fn set_lost(&self, drive: DriveId, state: DriveState, reason: String, twice: bool) {
         let old = self.conditions().remove(&drive);
         let (capacity, used) = old.map_or((0, 0), |old| (old.capacity, old.used));
         let reason = Some(reason);
         let condition = Condition {
             state,
             reason,
+            twice,
             capacity,
             used,
         };
@@ -286,6 +299,26 @@ impl Context {
         let places = self.places.lock();
         let places = places.unwrap_or_else(PoisonError::into_inner);
         places.get(&drive).cloned()
+    }
+
+    /// Drives that were found in more than one folder, and in which.
+    fn twins(&self) -> BTreeMap<DriveId, String> {
+        let twins = self.twins.lock();
+        twins.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_twins(&self, twins: BTreeMap<DriveId, String>) {
+        *self.twins.lock().unwrap_or_else(PoisonError::into_inner) = twins;
+    }
+
+    /// How far the scrub of drives that are served is.
+    fn scrubs(&self) -> BTreeMap<DriveId, ScrubBeat> {
+        let scrubs = self.scrubs.lock();
+        scrubs.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_scrubs(&self, scrubs: BTreeMap<DriveId, ScrubBeat>) {
+        *self.scrubs.lock().unwrap_or_else(PoisonError::into_inner) = scrubs;
     }
 
     /// Who attached a drive after it was attached here, if anybody did: it is theirs now.

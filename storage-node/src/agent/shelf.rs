@@ -4,10 +4,12 @@
 //! A drive is known by its UUID, not by its folder: one that is moved here from another enclosure,
 //! or to another folder, is served where it is found (PROTOCOLS 26).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use enfilade_placement::DriveId;
 use enfilade_placement::units::ByteSize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -29,6 +31,8 @@ pub struct Shelf {
 /// A drive that was found.
 struct Found {
     folder: PathBuf,
+    /// The folder itself, by device and inode, whatever its path.
+    identity: (u64, u64),
     superblock: Superblock,
     /// Its slot, when it was found on the shelf.
     shelved: Option<u32>,
@@ -39,16 +43,24 @@ pub(super) async fn scan(context: Arc<Context>, shelf: Option<Shelf>, specs: Vec
     let mut kept: BTreeSet<_> = specs.iter().map(|spec| spec.id).collect();
     let mut tasks = JoinSet::new();
     let nobody_waits = Arc::new(watch::Sender::new(0));
+    let mut doubtful = BTreeMap::new();
     loop {
         let (on, of) = (shelf.clone(), specs.clone());
+        let identity = context.node.identity();
+        let ours = move |found: &Found| {
+            let superblock = &found.superblock;
+            superblock.cluster == identity.cluster && superblock.incarnation == identity.incarnation
+        };
         let found = tokio::task::spawn_blocking(move || look(on.as_ref(), &of));
-        for found in found.await.unwrap_or_default() {
-            let (identity, superblock) = (context.node.identity(), &found.superblock);
-            let ours = superblock.cluster == identity.cluster
-                && superblock.incarnation == identity.incarnation;
-            if !ours {
-                continue;
-            }
+        let mut found = found.await.unwrap_or_default();
+        found.retain(ours);
+        // One that is just being moved may be seen twice once.
+        let twins = twins(&found);
+        let certain = twins.iter().filter(|(id, _)| doubtful.contains_key(*id));
+        context.set_twins(certain.map(|(id, text)| (*id, text.clone())).collect());
+        doubtful = twins;
+        for found in found {
+            let superblock = &found.superblock;
             let id = superblock.drive;
             context.found(id, found.folder.clone());
             let of = specs
@@ -77,6 +89,22 @@ pub(super) async fn scan(context: Arc<Context>, shelf: Option<Shelf>, specs: Vec
     while tasks.join_next().await.is_some() {}
 }
 
+/// Drives that are in more than one folder, and in which.
+fn twins(found: &[Found]) -> BTreeMap<DriveId, String> {
+    let mut folders: BTreeMap<DriveId, BTreeMap<(u64, u64), &PathBuf>> = BTreeMap::new();
+    for one in found {
+        let of_drive = folders.entry(one.superblock.drive).or_default();
+        of_drive.entry(one.identity).or_insert(&one.folder);
+    }
+    let several = folders.into_iter().filter(|(_, folders)| folders.len() > 1);
+    let text = |(id, folders): (DriveId, BTreeMap<_, &PathBuf>)| {
+        let mut folders: Vec<String> = folders.values().map(|f| f.display().to_string()).collect();
+        folders.sort();
+        (id, format!("found in {}", folders.join(" and ")))
+    };
+    several.map(text).collect()
+}
+
 fn look(shelf: Option<&Shelf>, specs: &[DriveSpec]) -> Vec<Found> {
     let shelved = shelf.map(|shelf| FileDrive::folders(&shelf.folder));
     let shelved = (0..).zip(shelved.unwrap_or_default());
@@ -89,8 +117,10 @@ fn look(shelf: Option<&Shelf>, specs: &[DriveSpec]) -> Vec<Found> {
     let folders = shelved.chain(configured.map(|folder| (folder, None)));
     let found = |(folder, shelved): (PathBuf, Option<u32>)| {
         let superblock = FileDrive::look(&folder)?;
+        let about = std::fs::metadata(&folder).ok()?;
         Some(Found {
             folder,
+            identity: (about.dev(), about.ino()),
             superblock,
             shelved,
         })

@@ -498,6 +498,57 @@ async fn an_idle_drive_that_fails_is_found_before_anybody_needs_it() {
 }
 
 #[tokio::test]
+async fn a_drive_that_cannot_be_read_says_what_could_not_be() {
+    let rig = Rig::new().await;
+    rig.append(0, 1).await.unwrap();
+    let error = DriveError::Io("bad sector".to_owned());
+    rig.drives[0].fail(Action::Read, 0, 1000, error);
+    let ranges = vec![crate::api::read::FragmentRange {
+        stripe: 1,
+        offset: 0,
+        len: 4096,
+    }];
+    let told = |beat: &enfilade_cluster::api::heartbeat::Heartbeat| {
+        let mut drives = beat.drives.iter();
+        let drive = drives.find(|drive| drive.drive == DRIVES[0]);
+        drive.is_some_and(|drive| {
+            drive.state == DriveState::Failing && drive.reason.contains("bad sector")
+        })
+    };
+    let what = "read of ";
+    until(async || {
+        let read = crate::api::read::ReadRequest::get(rig.at(0), BlobId::new(1), ranges.clone());
+        let _ = rig.node.read(read).await;
+        rig.root.beats().iter().any(told)
+    })
+    .await;
+    let beats = rig.root.beats();
+    let beat = beats.iter().find(|beat| told(beat)).unwrap();
+    let drive = beat.drives.iter().find(|d| d.drive == DRIVES[0]).unwrap();
+    assert!(drive.reason.contains(what), "{}", drive.reason);
+    assert!(beat.drives.iter().any(|d| d.reason.is_empty()));
+}
+
+#[tokio::test]
+async fn how_far_scrub_is_is_told_of_each_drive() {
+    let rig = Rig::new().await;
+    rig.append(0, 1).await.unwrap();
+    let told = || {
+        let beat = rig.root.beats().pop()?;
+        let of = |drive| beat.drives.iter().find(|d| d.drive == drive)?.scrub;
+        Some((of(DRIVES[0])?, of(DRIVES[1])?))
+    };
+    until(async || told().is_some_and(|(first, _)| first.complete_s.is_some())).await;
+    let (held, empty) = told().unwrap();
+    let period = Settings::default().scrub_period.as_secs();
+    assert_eq!((held.period_s, held.percent), (period, 100));
+    assert_eq!(
+        (empty.complete_s, empty.oldest_s, empty.percent),
+        (None, 0, 100)
+    );
+}
+
+#[tokio::test]
 async fn a_drive_that_was_attached_again_elsewhere_is_let_go() {
     let rig = Rig::new().await;
     rig.append(0, 1).await.unwrap();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use enfilade_cluster::api::heartbeat::ScrubBeat;
 use enfilade_placement::DriveId;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -141,19 +142,50 @@ async fn scrub_drive(context: Arc<Context>, engine: Weak<Engine>) {
     }
 }
 
-/// Scrubs what is due, one shard after another, and tells how far it is.
+/// Looks how far the scrub of each drive is, for heartbeats and metrics.
+pub(super) async fn watch_scrub(context: Arc<Context>) {
+    let settings = Arc::clone(&context.node.host().settings);
+    let (period, within) = (settings.scrub_period, settings.scrub_period / DUE);
+    let metrics = &context.node.host().metrics.upkeep;
+    metrics.scrub_period.set(gauge(period.as_secs()));
+    while context.pause(settings.probe_interval).await {
+        let engines = context.engines();
+        let look = move || {
+            let of = |engine: &Arc<Engine>| engine.scrub_coverage(within).ok();
+            let states = engines.into_iter().map(|(id, engine)| (id, of(&engine)));
+            states.collect::<Vec<_>>()
+        };
+        let states = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        let mut scrubs = BTreeMap::new();
+        for (id, state) in states {
+            let Some(state) = state else { continue };
+            let scrub = ScrubBeat {
+                period_s: period.as_secs(),
+                complete_s: state.complete.map(|age| age.as_secs()),
+                oldest_s: state.oldest.as_secs(),
+                percent: state.percent,
+            };
+            let drive = id.to_string();
+            let label = &[drive.as_str()];
+            let oldest = metrics.scrub_age.with_label_values(label);
+            oldest.set(gauge(scrub.oldest_s));
+            let complete = metrics.scrub_done.with_label_values(label);
+            complete.set(scrub.complete_s.map_or(-1, gauge));
+            let progress = metrics.scrub_progress.with_label_values(label);
+            progress.set(f64::from(scrub.percent) / 100.0);
+            scrubs.insert(id, scrub);
+        }
+        context.set_scrubs(scrubs);
+    }
+}
+
+/// Scrubs what is due, one shard after another.
 async fn scrub_due(engine: &Arc<Engine>, settings: &Settings) {
     loop {
         let Ok(state) = engine.scrub_state() else {
             return;
         };
         let drive = engine.id().to_string();
-        let label = &[drive.as_str()];
-        let metrics = &engine.host().metrics.upkeep;
-        let age = metrics.scrub_age.with_label_values(label);
-        age.set(gauge(state.oldest_ms / 1000));
-        let round = metrics.scrub_done.with_label_values(label);
-        round.set(state.round_ms.map_or(-1, |ms| gauge(ms / 1000)));
         let due = Duration::from_millis(state.oldest_ms) >= settings.scrub_period / DUE;
         let Some(key) = state.oldest.filter(|_| due) else {
             return;

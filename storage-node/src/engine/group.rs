@@ -174,7 +174,7 @@ impl Group {
                 synced = open.engine.drive().sync_folder(SHARDS);
             }
             if let Err(error) = synced {
-                open.engine.fail(&error);
+                open.engine.fail_at("sync of a log", &error);
             }
         }
         false
@@ -207,7 +207,7 @@ impl Group {
             Err(error) => {
                 // It is not told whose writes were lost.
                 for open in &self.logs {
-                    open.engine.fail(&error);
+                    open.engine.fail_at("sync of the file system", &error);
                 }
                 true
             }
@@ -309,7 +309,7 @@ fn create(
     };
     let file = make().map_err(|error| match error {
         DriveError::NoSpace => EngineError::Full,
-        error => engine.fail(&error),
+        error => engine.fail_at("making a log", &error),
     })?;
     *log = Log {
         row: ShardRow {

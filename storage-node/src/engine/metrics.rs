@@ -1,7 +1,7 @@
 //! Metrics of the work behind the scenes: compaction and scrub.
 
 use prometheus::core::Collector;
-use prometheus::{IntCounter, IntGaugeVec};
+use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts};
 
 use crate::metrics::{by_drive, counter};
 
@@ -15,6 +15,22 @@ pub(crate) struct Upkeep {
     pub(crate) scrub_faults: IntCounter,
     pub(crate) scrub_age: IntGaugeVec,
     pub(crate) scrub_done: IntGaugeVec,
+    pub(crate) scrub_progress: GaugeVec,
+    pub(crate) scrub_period: IntGauge,
+}
+
+fn progress() -> GaugeVec {
+    let options = Opts::new(
+        "enfilade_storage_node_scrub_progress_ratio",
+        "How much of what a drive holds is not due for scrub",
+    );
+    GaugeVec::new(options, &["drive"]).expect("the name is well formed")
+}
+
+fn period() -> IntGauge {
+    let name = "enfilade_storage_node_scrub_period_seconds";
+    let text = "Within which every shard is to be scrubbed";
+    IntGauge::new(name, text).expect("the name is well formed")
 }
 
 impl Default for Upkeep {
@@ -48,13 +64,15 @@ impl Default for Upkeep {
                 "enfilade_storage_node_scrub_round_age_seconds",
                 "Time since every shard of a drive was scrubbed; -1 before the first time",
             ),
+            scrub_progress: progress(),
+            scrub_period: period(),
         }
     }
 }
 
 impl Upkeep {
     /// All of them, to be registered.
-    pub(crate) fn all(&self) -> [Box<dyn Collector>; 7] {
+    pub(crate) fn all(&self) -> [Box<dyn Collector>; 9] {
         [
             Box::new(self.compactions.clone()),
             Box::new(self.compacted.clone()),
@@ -63,6 +81,8 @@ impl Upkeep {
             Box::new(self.scrub_faults.clone()),
             Box::new(self.scrub_age.clone()),
             Box::new(self.scrub_done.clone()),
+            Box::new(self.scrub_progress.clone()),
+            Box::new(self.scrub_period.clone()),
         ]
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod commit;
 mod compact;
+mod coverage;
 mod files;
 mod group;
 pub(crate) mod index;
@@ -234,6 +235,11 @@ impl Engine {
     /// (PROTOCOLS 25).
     fn fail(&self, error: &DriveError) -> EngineError {
         self.fail_with(error.to_string())
+    }
+
+    /// As [`Engine::fail`]; tells what was being done.
+    fn fail_at(&self, what: &str, error: &DriveError) -> EngineError {
+        self.fail_with(format!("{what}: {error}"))
     }
 
     fn fail_with(&self, reason: String) -> EngineError {

@@ -48,7 +48,7 @@ impl Engine {
                 return Probe::Gone("the superblock is not there any more".to_owned());
             }
             Err(error) => {
-                self.fail_with(error.to_string());
+                self.fail_with(format!("read of the superblock: {error}"));
                 return Probe::There;
             }
         }
@@ -56,7 +56,7 @@ impl Engine {
             match self.write_probe() {
                 Ok(()) | Err(DriveError::NoSpace) => {}
                 Err(error) => {
-                    self.fail(&error);
+                    self.fail_with(format!("write to try the drive: {error}"));
                     return Probe::There;
                 }
             }
@@ -64,7 +64,8 @@ impl Engine {
         self.pulse.note(clock.now().saturating_sub(began));
         let errors = self.pulse.read_errors();
         if errors >= READ_ERRORS_MAX {
-            self.fail_with(format!("{errors} fragments cannot be read"));
+            let last = self.pulse.last_error();
+            self.fail_with(format!("{errors} fragments cannot be read, the last: {last}"));
         }
         Probe::There
     }

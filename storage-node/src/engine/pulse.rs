@@ -17,6 +17,8 @@ pub(super) struct Pulse {
     micros: AtomicU64,
     /// Fragments that the drive failed to read; never reset, and no more than are counted.
     unread: Mutex<BTreeSet<(ShardKey, BlobId, u32)>>,
+    /// What the drive said of the last of them.
+    last_error: Mutex<String>,
 }
 
 /// Beyond so many it does not matter how many they are.
@@ -30,12 +32,20 @@ impl Pulse {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A fragment (shard, blob, stripe) could not be read; again and again counts once.
-    pub(super) fn read_failed(&self, fragment: (ShardKey, BlobId, u32)) {
+    /// A fragment (shard, blob, stripe) could not be read, and what the drive said; again and again
+    /// counts once.
+    pub(super) fn read_failed(&self, fragment: (ShardKey, BlobId, u32), error: &str) {
+        let (ShardKey { volume, member }, ..) = fragment;
+        *lock(&self.last_error) = format!("read of volume {volume}, member {member}: {error}");
         let mut unread = lock(&self.unread);
         if unread.len() < UNREAD_MAX {
             unread.insert(fragment);
         }
+    }
+
+    /// The last read that failed.
+    pub(super) fn last_error(&self) -> String {
+        lock(&self.last_error).clone()
     }
 
     pub(super) fn read_errors(&self) -> u64 {

@@ -92,12 +92,9 @@ impl Engine {
             if answers.iter().any(Result::is_err) && self.log_id(key) != log {
                 continue;
             }
-            let unread = |answer: &Result<Blocks, Fault>| {
-                matches!(answer, Err(Fault::Plain(FragmentFault::Drive(_))))
-            };
             for (answer, range) in answers.iter().zip(ranges.iter()) {
-                if unread(answer) {
-                    self.pulse.read_failed((key, blob, range.stripe));
+                if let Err(Fault::Plain(FragmentFault::Drive(error))) = answer {
+                    self.pulse.read_failed((key, blob, range.stripe), error);
                 }
             }
             return self.told_readers(answers, &entered);

@@ -74,6 +74,10 @@ impl Engine {
             .appends
             .try_lease(bytes)
             .ok_or(EngineError::Busy)?;
+        // Until the room is measured again: a quick drive would fill its reserve meanwhile.
+        if let Some((_, fill)) = &mut *super::lock(&self.space) {
+            fill.used = fill.used.saturating_add(bytes);
+        }
         Ok(Admission {
             leases: vec![drive, node],
         })

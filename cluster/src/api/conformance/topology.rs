@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enfilade_placement::{
-    BlobId, ChainId, DriveId, EnclosureId, Generation, PartitionId, Profile, Volume, VolumeState,
+    BlobId, ChainId, DriveId, DriveState, EnclosureId, Generation, PartitionId, Profile, Volume,
+    VolumeState,
 };
 
 use super::Subject;
 use crate::api::garbage::{GarbageAck, GarbageQuery};
-use crate::api::heartbeat::Heartbeat;
+use crate::api::heartbeat::{DriveBeat, Heartbeat, ScrubBeat};
 use crate::api::key::ObjectKey;
 use crate::api::record::{Extent, Layout, Place};
 use crate::api::root::{
@@ -75,14 +76,43 @@ pub(super) async fn an_enclosure_and_its_drives_are_entered(subject: &Subject) {
             Some(enclosure)
         );
     }
+    let said = DriveBeat {
+        drive: drives[0],
+        state: DriveState::Healthy,
+        capacity: 1 << 30,
+        used: 7,
+        reason: "a reason".to_owned(),
+        twin: String::new(),
+        scrub: Some(ScrubBeat {
+            period_s: 9,
+            complete_s: Some(3),
+            oldest_s: 3,
+            percent: 50,
+        }),
+    };
     let beat = Heartbeat {
         cluster: view.cluster,
         incarnation: view.incarnation,
         enclosure,
-        drives: Vec::new(),
+        drives: vec![said.clone()],
         shards: Vec::new(),
     };
-    assert!(subject.client.heartbeat(beat).await.unwrap().revision >= view.revision);
+    // A leader that has just become one forgets what it heard before.
+    for _ in 0..100 {
+        let reply = subject.client.heartbeat(beat.clone()).await.unwrap();
+        assert!(reply.revision >= view.revision);
+        let reports = subject.client.drive_reports().await.unwrap();
+        let told = reports
+            .iter()
+            .filter(|report| report.enclosure == enclosure);
+        let told: Vec<&DriveBeat> = told.map(|report| &report.beat).collect();
+        if told == [&said] {
+            return;
+        }
+        assert!(told.is_empty(), "{told:?}");
+        subject.env.clock.sleep(Duration::from_millis(20)).await;
+    }
+    panic!("what nodes say of their drives is not told");
 }
 
 pub(super) async fn a_volume_is_opened_suspended_and_sealed(subject: &Subject) {

@@ -4,6 +4,7 @@ use enfilade_placement::{
     Drive, DriveId, DriveState, EnclosureId, EnclosureState, Generation, RequestId,
 };
 
+use super::members;
 use crate::api::root::{RootRefusal, RootReply};
 use crate::root::keys::{self, Kind};
 use crate::root::state::{DriveRow, State, Stop};
@@ -55,7 +56,8 @@ pub(super) fn apply(
             let was_in = state.enclosure(row.drive.enclosure)?;
             let given_up = [was_in.state, enclosure.state].contains(&EnclosureState::Out);
             let state = row.drive.state;
-            given_up || matches!(state, DriveState::Returned | DriveState::Replaced)
+            let left = matches!(state, DriveState::Returned | DriveState::Replaced);
+            given_up || left || row.given_up
         }
     };
     let drive = Drive {
@@ -74,8 +76,15 @@ pub(super) fn apply(
         drive,
         attached_by: request,
         replaced_by: None,
+        given_up: left,
     };
     state.set(keys::drive(offer.drive), &row)?;
+    if known.is_some_and(|known| known.drive.enclosure != offer.enclosure) {
+        members::respread(state, offer.drive)?;
+    }
+    if left {
+        members::doubt(state, offer.drive)?;
+    }
     Ok(RootReply::Attached(generation))
 }
 

@@ -12,7 +12,9 @@ mod flip_member;
 pub(super) mod init;
 mod join_enclosure;
 pub(super) mod ledger;
+mod members;
 mod open_volume;
+mod reconcile_drive;
 mod refine_faults;
 mod replace_drive;
 mod report_faults;
@@ -64,6 +66,9 @@ pub(super) fn command(
             attach_drive::apply(state, &offer, envelope.request)
         }
         RootCommand::SetDrive { drive, state: new } => set_drive::apply(state, *drive, *new),
+        RootCommand::ReconcileDrive { drive, generation } => {
+            reconcile_drive::apply(state, *drive, *generation)
+        }
         RootCommand::ReplaceDrive { old, new } => replace_drive::apply(state, *old, *new),
         RootCommand::BeginMoves(orders) => begin_moves::apply(state, orders),
         RootCommand::FlipMember(flip) => flip_member::apply(state, flip),

@@ -26,6 +26,7 @@ pub(super) fn apply(
     }
     row.drive.state = DriveState::Replaced;
     row.replaced_by = Some(new);
+    row.given_up = true;
     state.set(keys::drive(old), &row)?;
     Ok(RootReply::Done)
 }

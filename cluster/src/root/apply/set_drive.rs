@@ -14,7 +14,11 @@ pub(super) fn apply(
     let mut row = state.drive(id)?;
     // What was given up stays so until it is attached again.
     if row.drive.state != DriveState::Replaced {
-        row.drive.state = new;
+        row.drive.state = match new {
+            // Read from, and no more, until it is reconciled.
+            served if row.given_up && served.is_served() => DriveState::Returned,
+            new => new,
+        };
     }
     state.set(keys::drive(id), &row)?;
     Ok(RootReply::Done)

@@ -1,10 +1,13 @@
 //! Changes the state of an enclosure.
 
-use enfilade_placement::{EnclosureId, EnclosureState};
+use enfilade_placement::{DriveState, EnclosureId, EnclosureState};
 
+use super::members;
 use crate::api::root::RootReply;
-use crate::root::keys;
-use crate::root::state::{State, Stop};
+use crate::root::keys::{self, Kind};
+use crate::root::state::{DriveRow, State, Stop};
+use crate::rows::Table;
+use crate::typed;
 
 pub(super) fn apply(
     state: &mut State<'_, '_>,
@@ -12,7 +15,33 @@ pub(super) fn apply(
     new: EnclosureState,
 ) -> Result<RootReply, Stop> {
     let mut enclosure = state.enclosure(id)?;
+    let out = EnclosureState::Out;
+    let (was_out, is_out) = (enclosure.state == out, new == out);
     enclosure.state = new;
     state.set(keys::enclosure(id), &enclosure)?;
+    if was_out != is_out {
+        give_up(state, id, is_out)?;
+    }
     Ok(RootReply::Done)
+}
+
+/// Gives the drives of an enclosure up; or, when it comes back, has them reconciled before they
+/// count again (PROTOCOLS 26).
+fn give_up(state: &mut State<'_, '_>, id: EnclosureId, out: bool) -> Result<(), Stop> {
+    let span = keys::all(Kind::Drive);
+    let rows = typed::collect::<DriveRow>(state.rows(), Table::Root, &span, usize::MAX)?;
+    let inside = rows
+        .into_iter()
+        .filter(|(_, row)| row.drive.enclosure == id);
+    for (key, mut row) in inside.filter(|(_, row)| row.drive.state != DriveState::Replaced) {
+        if out {
+            row.given_up = true;
+            state.set(key, &row)?;
+        } else if row.given_up && row.drive.state.is_served() {
+            row.drive.state = DriveState::Returned;
+            state.set(key, &row)?;
+            members::doubt(state, row.drive.id)?;
+        }
+    }
+    Ok(())
 }

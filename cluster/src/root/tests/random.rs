@@ -58,6 +58,12 @@ fn command() -> impl Strategy<Value = RootCommand> {
             let drive = DriveId::new(drive);
             RootCommand::SetDrive { drive, state }
         }),
+        (1u128..14, 0u32..4).prop_map(|(drive, generation)| {
+            RootCommand::ReconcileDrive {
+                drive: DriveId::new(drive),
+                generation: enfilade_placement::Generation::new(generation),
+            }
+        }),
         vec(0u128..14, 5..8).prop_map(|members| open(&members)),
         select(vec![
             [1u128, 3, 5, 7, 9, 11],

@@ -198,3 +198,70 @@ fn a_drive_is_given_up_only_when_it_is_not_in_service_and_its_slot_goes_to_anoth
     root.attach(1, 1, 1).unwrap();
     assert_eq!(state_of(&root, old), DriveState::Returned);
 }
+
+#[test]
+fn a_drive_that_moves_makes_violations_of_spread_and_heals_them() {
+    let mut root = Root::with_drives();
+    let (moved, beside) = (root.volume(), root.open(&[2, 4, 6, 8, 10, 12]));
+    let Ok(RootReply::Volume(beside)) = beside else {
+        panic!("{beside:?}");
+    };
+    let violation = |root: &Root, id| root.view().volumes[&id].violation;
+    assert!(!violation(&root, moved.id));
+    // Drive 1 goes to the enclosure that has drive 3.
+    root.attach(1, 2, 1).unwrap();
+    assert!(violation(&root, moved.id));
+    assert!(!violation(&root, beside.id));
+    root.attach(1, 2, 2).unwrap();
+    assert!(violation(&root, moved.id));
+    root.attach(1, 1, 3).unwrap();
+    assert!(!violation(&root, moved.id));
+}
+
+#[test]
+fn what_was_given_up_is_in_doubt_until_it_is_reconciled() {
+    let mut root = Root::with_drives();
+    let volume = root.sealed();
+    let other = DriveId::new(2);
+    let (id, drive) = (EnclosureId::new(1), DriveId::new(1));
+    let set = |state| RootCommand::SetEnclosure { id, state };
+    let state_of = |root: &Root, drive| root.view().topology.drives[&drive].state;
+    root.command(set(EnclosureState::Out)).unwrap();
+    assert_eq!(root.view().ledger_rows, 0);
+    root.command(set(EnclosureState::Up)).unwrap();
+    assert_eq!(state_of(&root, drive), DriveState::Returned);
+    assert_eq!(root.view().ledger_rows, 1);
+    // It fails, and comes back: still the same.
+    for (state, becomes) in [
+        (DriveState::Failing, DriveState::Failing),
+        (DriveState::Healthy, DriveState::Returned),
+    ] {
+        root.command(RootCommand::SetDrive { drive, state })
+            .unwrap();
+        assert_eq!(state_of(&root, drive), becomes);
+    }
+    root.attach(1, 1, 1).unwrap();
+    assert_eq!(state_of(&root, drive), DriveState::Returned);
+    let reconcile = |drive, generation| RootCommand::ReconcileDrive {
+        drive,
+        generation: Generation::new(generation),
+    };
+    // One without shards is in no doubt.
+    root.command(reconcile(other, 1)).unwrap();
+    assert_eq!(state_of(&root, other), DriveState::Healthy);
+    let refused = root.idle(reconcile(drive, 2));
+    assert_eq!(refused, Err(RootRefusal::DriveInDoubt(drive)));
+    let (volume, member, ranges) = (volume.id, 0, Vec::new());
+    root.command(RootCommand::RefineFaults {
+        volume,
+        member,
+        ranges,
+    })
+    .unwrap();
+    let stale = root.idle(reconcile(drive, 1));
+    assert!(matches!(stale, Err(RootRefusal::StaleGeneration { .. })));
+    root.command(reconcile(drive, 2)).unwrap();
+    assert_eq!(state_of(&root, drive), DriveState::Healthy);
+    root.attach(1, 1, 2).unwrap();
+    assert_eq!(state_of(&root, drive), DriveState::Healthy);
+}

@@ -69,12 +69,8 @@ fn with_volume(view: &mut RootView, id: u64, state: VolumeState) -> VolumeId {
 
 fn beats(shard: Option<ShardBeat>) -> HeardBeats {
     let beat = |number: u32| {
-        let drive = DriveBeat {
-            drive: DriveId::new(u128::from(number)),
-            state: DriveState::Healthy,
-            capacity: 1 << 40,
-            used: 0,
-        };
+        let id = DriveId::new(u128::from(number));
+        let drive = DriveBeat::new(id, DriveState::Healthy, 1 << 40, 0);
         let beat = Heartbeat {
             cluster: RootView::default().cluster,
             incarnation: Incarnation::new(1),

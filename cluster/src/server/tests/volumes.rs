@@ -46,12 +46,7 @@ async fn enter(client: &InProcess, enclosures: u32) {
 }
 
 async fn beat(client: &InProcess, view: &RootView, enclosure: u32, state: DriveState) {
-    let drives = vec![DriveBeat {
-        drive: drive(enclosure),
-        state,
-        capacity: CAPACITY,
-        used: 0,
-    }];
+    let drives = vec![DriveBeat::new(drive(enclosure), state, CAPACITY, 0)];
     let beat = Heartbeat {
         cluster: view.cluster,
         incarnation: view.incarnation,

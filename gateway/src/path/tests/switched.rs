@@ -10,7 +10,7 @@ use bytes::Bytes;
 use enfilade_cluster::api::command::{Outcome, WriteRequest};
 use enfilade_cluster::api::error::MetadataError;
 use enfilade_cluster::api::garbage::{GarbageAck, GarbageEntry, GarbageQuery};
-use enfilade_cluster::api::heartbeat::{Heartbeat, HeartbeatReply};
+use enfilade_cluster::api::heartbeat::{DriveReport, Heartbeat, HeartbeatReply};
 use enfilade_cluster::api::key::ObjectKey;
 use enfilade_cluster::api::memory::MemoryMetadata;
 use enfilade_cluster::api::query::{
@@ -156,6 +156,10 @@ impl MetadataClient for Switched {
 
     async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatReply> {
         self.pass()?.heartbeat(beat).await
+    }
+
+    async fn drive_reports(&self) -> Result<Vec<DriveReport>> {
+        self.pass()?.drive_reports().await
     }
 
     async fn groups(&self) -> Result<Vec<GroupStatus>> {

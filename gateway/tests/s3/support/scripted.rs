@@ -9,7 +9,7 @@ use bytes::Bytes;
 use enfilade_cluster::api::command::{KeyOp, KeyReply, Outcome, Refusal, WriteRequest};
 use enfilade_cluster::api::error::MetadataError;
 use enfilade_cluster::api::garbage::{GarbageAck, GarbageEntry, GarbageQuery};
-use enfilade_cluster::api::heartbeat::{Heartbeat, HeartbeatReply};
+use enfilade_cluster::api::heartbeat::{DriveReport, Heartbeat, HeartbeatReply};
 use enfilade_cluster::api::key::ObjectKey;
 use enfilade_cluster::api::memory::MemoryMetadata;
 use enfilade_cluster::api::query::{
@@ -174,6 +174,10 @@ impl MetadataClient for Scripted {
 
     async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatReply> {
         self.inner.heartbeat(beat).await
+    }
+
+    async fn drive_reports(&self) -> Result<Vec<DriveReport>> {
+        self.inner.drive_reports().await
     }
 
     async fn groups(&self) -> Result<Vec<GroupStatus>> {

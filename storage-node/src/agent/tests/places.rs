@@ -223,5 +223,34 @@ async fn one_of_two_copies_of_a_drive_is_served_and_the_other_refused() {
     let beats = hall.root.beats().len();
     until(async || hall.root.beats().len() > beats + 40).await;
     assert_eq!(hall.root.generation(DRIVE), generation, "they do not fight");
+    // The one that is refused is told, with the enclosure that it is in.
+    let refused = EnclosureId::new(u32::try_from(refused).unwrap() + 1);
+    let beats = hall.root.beats();
+    let beat = beats.iter().rev().find(|beat| beat.enclosure == refused);
+    let twin = &beat.unwrap().drives[0].twin;
+    assert!(twin.contains("a copy of it"), "{twin}");
+    hall.stop().await;
+}
+
+#[tokio::test]
+async fn two_folders_with_one_drive_on_a_shelf_are_told_as_long_as_there_are_two() {
+    let mut hall = Hall::new();
+    format(&hall.at("1/0"), DRIVE);
+    hall.start(1, Vec::new()).await;
+    until(async || hall.state(0, DRIVE) == Some(DriveState::Healthy)).await;
+    let twin = |hall: &Hall| {
+        let beat = hall.root.beats().pop().unwrap();
+        beat.drives.first().map(|drive| drive.twin.clone())
+    };
+    let (generation, copy) = (hall.root.generation(DRIVE), hall.at("1/copy"));
+    assert_eq!(twin(&hall).as_deref(), Some(""));
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::copy(hall.at("1/0/superblock"), copy.join("superblock")).unwrap();
+    let path = copy.display().to_string();
+    until(async || twin(&hall).is_some_and(|twin| twin.contains(&path))).await;
+    assert_eq!(hall.state(0, DRIVE), Some(DriveState::Healthy));
+    assert_eq!(hall.root.generation(DRIVE), generation);
+    std::fs::remove_dir_all(&copy).unwrap();
+    until(async || twin(&hall).as_deref() == Some("")).await;
     hall.stop().await;
 }

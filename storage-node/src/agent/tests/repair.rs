@@ -1,6 +1,7 @@
 //! Repair by the agents of a small cluster.
 
 mod absent;
+mod returned;
 
 use bytes::Bytes;
 use enfilade_cluster::api::command::{Conditions, KeyOp};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use enfilade_cluster::api::command::{KeyOp, KeyReply, Outcome, Refusal, WriteRequest};
 use enfilade_cluster::api::error::MetadataError;
 use enfilade_cluster::api::garbage::{GarbageAck, GarbageEntry, GarbageQuery};
-use enfilade_cluster::api::heartbeat::{Heartbeat, HeartbeatReply};
+use enfilade_cluster::api::heartbeat::{DriveReport, Heartbeat, HeartbeatReply};
 use enfilade_cluster::api::key::{ObjectKey, RowPrefix};
 use enfilade_cluster::api::query::{
     BlobAt, Found, GroupStatus, ListPage, ListQuery, PartsPage, PartsQuery, UploadsPage,
@@ -351,6 +351,10 @@ impl MetadataClient for FakeRoot {
     }
 
     async fn ledger_of(&self, _: LedgerQuery) -> Result<Vec<LedgerRow>> {
+        unscripted()
+    }
+
+    async fn drive_reports(&self) -> Result<Vec<DriveReport>> {
         unscripted()
     }
 

@@ -279,7 +279,7 @@ impl OpenLog {
         self.outcome = match self.file.write_at(self.start, &slices) {
             Ok(()) => Ok(()),
             Err(DriveError::NoSpace) => Err(self.undo()),
-            Err(error) => Err(self.engine.fail(&error)),
+            Err(error) => Err(self.engine.fail_at("write to a log", &error)),
         };
     }
 

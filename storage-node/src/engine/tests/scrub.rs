@@ -144,3 +144,29 @@ async fn scrub_goes_on_where_it_was_left() {
     assert!(rest > 0 && rest < whole * 3 / 4, "{rest} of {whole}");
     assert_eq!(rig.engine.scrub(shard).await.unwrap().bytes, whole);
 }
+
+#[tokio::test]
+async fn what_was_scrubbed_lately_and_what_was_not_is_told_by_bytes() {
+    let rig = Rig::new();
+    let (all, none) = (Duration::from_secs(3600), Duration::ZERO);
+    let empty = rig.engine.scrub_coverage(none).unwrap();
+    assert_eq!((empty.percent, empty.complete), (100, None));
+    for (shard, blobs) in [(key(1, 0), 1..4u128), (key(2, 0), 1..2)] {
+        for blob in blobs {
+            rig.append(shard, 1, blob, 0..8).await.unwrap();
+        }
+        rig.engine.scrub(shard).await.unwrap();
+    }
+    assert_eq!(rig.engine.scrub_coverage(all).unwrap().percent, 100);
+    assert_eq!(rig.engine.scrub_coverage(none).unwrap().percent, 0);
+    // Only the second one was scrubbed just now: about a quarter of the bytes.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    rig.engine.scrub(key(2, 0)).await.unwrap();
+    let half = rig
+        .engine
+        .scrub_coverage(Duration::from_millis(200))
+        .unwrap();
+    assert!((20..35).contains(&half.percent), "{half:?}");
+    assert!(half.oldest >= Duration::from_millis(300), "{half:?}");
+    assert_eq!(half.complete, Some(half.oldest));
+}
