@@ -13,6 +13,8 @@ mod cluster;
 mod connector;
 #[path = "e2e/drives.rs"]
 mod drives;
+#[path = "e2e/faults.rs"]
+mod faults;
 #[path = "e2e/growth.rs"]
 mod growth;
 #[path = "e2e/kept.rs"]
@@ -93,6 +95,11 @@ async fn a_real_client_finds_all_of_s3_and_a_restart_keeps_everything() {
         7
     );
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drives_that_fail_are_told_with_the_reason_and_nothing_is_lost() {
+    faults::of_drives_are_told_and_lose_nothing().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, until};
 use crate::kept;
 
 /// `enfilade drive list`: the drive in a slot of an enclosure.
-async fn drive_in(cluster: &Cluster, enclosure: u64, slot: u64) -> Option<Value> {
+pub(crate) async fn drive_in(cluster: &Cluster, enclosure: u64, slot: u64) -> Option<Value> {
     let drives = cluster.admin(&["drive", "list"]).await.unwrap();
     let mut drives = drives.as_array().unwrap().clone().into_iter();
     drives.find(|drive| {
@@ -16,13 +16,14 @@ async fn drive_in(cluster: &Cluster, enclosure: u64, slot: u64) -> Option<Value>
     })
 }
 
-fn folder(cluster: &Cluster, enclosure: u64, slot: u64) -> PathBuf {
+/// The folder of a drive.
+pub(crate) fn folder(cluster: &Cluster, enclosure: u64, slot: u64) -> PathBuf {
     let drives = format!("enclosures/{enclosure}/drives/{slot}");
     cluster.data().join(drives)
 }
 
 /// Waits until the drive in a slot is that one, and in that state.
-async fn await_state(cluster: &Cluster, place: (u64, u64), id: &Value, state: &str) {
+pub(crate) async fn await_state(cluster: &Cluster, place: (u64, u64), id: &Value, state: &str) {
     until(|| async {
         let drive = drive_in(cluster, place.0, place.1).await;
         drive.is_some_and(|drive| drive["id"] == *id && drive["state"] == state)

@@ -103,7 +103,7 @@ pub(crate) async fn await_volume_on(cluster: &Cluster, enclosure: u64) {
 }
 
 /// Writes one object after another, and counts those that were acked.
-struct Writer {
+pub(crate) struct Writer {
     stop: Arc<AtomicBool>,
     acked: tokio::sync::watch::Receiver<u64>,
     task: JoinHandle<Vec<u64>>,
@@ -116,7 +116,7 @@ fn body(number: u64) -> Vec<u8> {
 }
 
 impl Writer {
-    async fn start(client: Client, bucket: &'static str) -> Self {
+    pub(crate) async fn start(client: Client, bucket: &'static str) -> Self {
         eventually(|| async { client.create_bucket().bucket(bucket).send().await }).await;
         let stop = Arc::new(AtomicBool::new(false));
         let (count, acked) = tokio::sync::watch::channel(0);
@@ -144,7 +144,7 @@ impl Writer {
     }
 
     /// Waits until so many more were acked.
-    async fn await_more(&self, more: u64) {
+    pub(crate) async fn await_more(&self, more: u64) {
         let mut acked = self.acked.clone();
         let goal = *acked.borrow() + more;
         let reached = acked.wait_for(|count| *count >= goal);
@@ -152,13 +152,14 @@ impl Writer {
         assert!(reached.is_ok(), "writes go on");
     }
 
-    async fn stop(self) -> Vec<u64> {
+    pub(crate) async fn stop(self) -> Vec<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap()
     }
 }
 
-async fn check(client: &Client, bucket: &str, acked: Vec<u64>) {
+/// Whether all of it is there, byte for byte.
+pub(crate) async fn check(client: &Client, bucket: &str, acked: Vec<u64>) {
     assert!(!acked.is_empty());
     for number in acked {
         let key = format!("{number}");

@@ -1,5 +1,6 @@
 //! The agent against a metadata service that is scripted.
 
+mod full;
 mod moves;
 mod places;
 mod repair;

@@ -255,6 +255,7 @@ fn what_was_given_up_is_in_doubt_until_it_is_reconciled() {
     root.command(RootCommand::RefineFaults {
         volume,
         member,
+        drive,
         ranges,
     })
     .unwrap();
