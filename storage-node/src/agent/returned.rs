@@ -3,8 +3,9 @@
 //! The root group enters every shard of such a drive in the ledger, as a whole, in the commit that
 //! takes it back. Repair compares each with what the other members hold, rebuilds what it lacks,
 //! and takes it out of the ledger (`repair/partial.rs`). Meanwhile the drive is read from, and no
-//! more. Here the rest is done: shards that are another drive's now are dropped, every blob is
-//! looked up once (PROTOCOLS 20), and the root group is told when the drive holds what it should.
+//! more. Here the rest is done: every blob of the shards that are still the drive's is looked up once
+//! (PROTOCOLS 20), and the root group is told when the drive holds what it should. Shards that are
+//! another drive's now are dropped as those that moved away are (`fence.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -94,13 +95,10 @@ async fn reconcile_one(
         let volume = volumes.get(&key.volume).ok_or_else(unsettled)?;
         let ours = volume.members.get(usize::from(key.member)) == Some(&Some(engine.id()));
         match volume.state {
-            VolumeState::Retired => engine.drop_shard(key).await?,
-            // It went to another drive, under an epoch that this shard has never seen.
-            VolumeState::Sealed if !ours && volume.epoch > shard.epoch => {
-                tracing::info!(drive = %engine.id(), ?key, "dropping a shard of another drive");
-                engine.drop_shard(key).await?;
-            }
-            VolumeState::Sealed if ours => {
+            // These are dropped in their time (`fence.rs`).
+            VolumeState::Retired => {}
+            VolumeState::Sealed if !ours => {}
+            VolumeState::Sealed => {
                 engine.fence(key, volume.epoch).await?;
                 if !seen.contains(&key) {
                     look_through(context, engine, key).await?;

@@ -65,7 +65,9 @@ impl Engine {
         let errors = self.pulse.read_errors();
         if errors >= READ_ERRORS_MAX {
             let last = self.pulse.last_error();
-            self.fail_with(format!("{errors} fragments cannot be read, the last: {last}"));
+            self.fail_with(format!(
+                "{errors} fragments cannot be read, the last: {last}"
+            ));
         }
         Probe::There
     }

@@ -52,18 +52,9 @@ fn command() -> impl Strategy<Value = RootCommand> {
         }),
         (enclosure(), enclosure_state())
             .prop_map(|(id, state)| RootCommand::SetEnclosure { id, state }),
-        (1u128..14, 1u32..7, 0u32..3)
-            .prop_map(|(drive, at, generation)| attach(drive, at, generation)),
-        (1u128..14, drive_state()).prop_map(|(drive, state)| {
-            let drive = DriveId::new(drive);
-            RootCommand::SetDrive { drive, state }
-        }),
-        (1u128..14, 0u32..4).prop_map(|(drive, generation)| {
-            RootCommand::ReconcileDrive {
-                drive: DriveId::new(drive),
-                generation: enfilade_placement::Generation::new(generation),
-            }
-        }),
+        drives(),
+        drives(),
+        drives(),
         vec(0u128..14, 5..8).prop_map(|members| open(&members)),
         select(vec![
             [1u128, 3, 5, 7, 9, 11],
@@ -107,6 +98,23 @@ fn command() -> impl Strategy<Value = RootCommand> {
             .prop_map(|elapsed_ms| RootCommand::Tick { elapsed_ms }),
         (0u8..2).prop_map(|_| RootCommand::Init(birth())),
         moves(),
+    ]
+}
+
+fn drives() -> impl Strategy<Value = RootCommand> {
+    prop_oneof![
+        (1u128..14, 1u32..7, 0u32..3)
+            .prop_map(|(drive, at, generation)| attach(drive, at, generation)),
+        (1u128..14, drive_state()).prop_map(|(drive, state)| {
+            let drive = DriveId::new(drive);
+            RootCommand::SetDrive { drive, state }
+        }),
+        (1u128..14, 0u32..4).prop_map(|(drive, generation)| {
+            RootCommand::ReconcileDrive {
+                drive: DriveId::new(drive),
+                generation: enfilade_placement::Generation::new(generation),
+            }
+        }),
     ]
 }
 
