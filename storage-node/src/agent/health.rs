@@ -9,6 +9,7 @@ use std::time::Duration;
 use enfilade_placement::DriveState;
 use enfilade_placement::choose::FILL_LIMIT_PERCENT;
 
+use crate::api::append::APPEND_BYTES_MAX;
 use crate::settings::Settings;
 
 /// The most that relapses make a slow drive wait: so many times the usual.
@@ -49,11 +50,13 @@ impl Health {
         settings: &Settings,
     ) -> (DriveState, Option<String>) {
         self.judge_speed(sample, settings);
-        let percent = |limit: u64| u128::from(sample.capacity) * u128::from(limit) / 100;
-        let used = u128::from(sample.used);
-        if used >= percent(u64::from(settings.full_percent)) {
+        let limit = settings.append_limit(sample.capacity);
+        // Appends are refused that would not fit below it.
+        let append = (APPEND_BYTES_MAX as u64).min(sample.capacity / 64);
+        let some = u128::from(sample.capacity) * u128::from(FILL_LIMIT_PERCENT) / 100;
+        if sample.used >= limit.saturating_sub(append) {
             self.full = true;
-        } else if used < percent(FILL_LIMIT_PERCENT) {
+        } else if u128::from(sample.used) < some {
             self.full = false;
         }
         if self.full {
@@ -192,10 +195,10 @@ mod tests {
     #[test]
     fn a_drive_is_full_at_one_limit_and_not_below_another() {
         let mut health = Health::default();
-        let mut at = |used| {
+        let mut at = |percent: u64| {
             let sample = Sample {
-                capacity: 100,
-                used,
+                capacity: 100 << 40,
+                used: percent << 40,
                 ..Sample::default()
             };
             health.judge(&sample, &Settings::default()).0
@@ -203,5 +206,22 @@ mod tests {
         let states = [94, 95, 94, 90, 89, 94].map(&mut at);
         let (full, healthy) = (DriveState::Full, DriveState::Healthy);
         assert_eq!(states, [healthy, full, full, full, healthy, healthy]);
+    }
+
+    #[test]
+    fn a_small_drive_is_full_when_its_reserve_is_what_is_left() {
+        let (settings, capacity) = (Settings::default(), 96u64 << 20);
+        let refused_above = settings.append_limit(capacity);
+        assert!(refused_above * 100 < capacity * 95);
+        let at = |used| {
+            let sample = Sample {
+                capacity,
+                used,
+                ..Sample::default()
+            };
+            Health::default().judge(&sample, &settings).0
+        };
+        assert_eq!(at(refused_above - (1 << 20)), DriveState::Full);
+        assert_eq!(at(refused_above - (3 << 20)), DriveState::Healthy);
     }
 }

@@ -539,7 +539,15 @@ async fn how_far_scrub_is_is_told_of_each_drive() {
         let of = |drive| beat.drives.iter().find(|d| d.drive == drive)?.scrub;
         Some((of(DRIVES[0])?, of(DRIVES[1])?))
     };
-    until(async || told().is_some_and(|(first, _)| first.complete_s.is_some())).await;
+    let complete = || told().is_some_and(|(first, _)| first.complete_s.is_some());
+    let key = ShardKey {
+        volume: VOLUME,
+        member: 0,
+    };
+    let engines = rig.node.engines();
+    let engine = engines.iter().find(|e| e.id() == DRIVES[0]).unwrap();
+    engine.scrub(key).await.unwrap();
+    until(async || complete()).await;
     let (held, empty) = told().unwrap();
     let period = Settings::default().scrub_period.as_secs();
     assert_eq!((held.period_s, held.percent), (period, 100));
