@@ -55,7 +55,14 @@ impl Device {
         assert!(succeeds("sync", &["-f", text(&self.mount)]).await);
         let image = std::fs::File::options().write(true).open(&self.image);
         image.unwrap().set_len(64 * 1024).unwrap();
-        std::fs::write("/proc/sys/vm/drop_caches", "1").is_ok()
+        // The device is told that it is smaller now; else it gives zeros.
+        let of = ["-n", "-O", "NAME", "-j", text(&self.image)];
+        let Ok(device) = Command::new("losetup").args(of).output().await else {
+            return false;
+        };
+        let device = String::from_utf8_lossy(&device.stdout).trim().to_owned();
+        succeeds("losetup", &["-c", &device]).await
+            && std::fs::write("/proc/sys/vm/drop_caches", "1").is_ok()
     }
 
     /// Pulls it out.
