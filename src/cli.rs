@@ -249,6 +249,9 @@ pub(crate) struct EnclosureStopArgs {
 pub(crate) enum VolumeCommand {
     /// Lists all volumes.
     List(AdminArgs),
+    /// Lists the fragments that are known to be missing or corrupt, but for shards that are missing
+    /// as a whole: `volume list` has those.
+    Ledger(AdminArgs),
 }
 
 /// Measures what this machine does.
@@ -392,6 +395,18 @@ pub(crate) enum BucketCommand {
     Set(BucketSetArgs),
     /// Tells what a bucket holds: counts and bytes, exact.
     Du(BucketDuArgs),
+    /// Lists where the blobs of a bucket are: their stripes, and the volumes that hold them.
+    Extents(BucketExtentsArgs),
+}
+
+/// Flags of `bucket extents`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BucketExtentsArgs {
+    /// The bucket [default: all, one after the other].
+    pub(crate) name: Option<String>,
+    /// Where to ask.
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 /// Flags of `bucket du`.

@@ -67,6 +67,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Bench(command) => bench::run(command),
         Command::Bucket(BucketCommand::Set(args)) => admin::commands::bucket_set(&args).await,
         Command::Bucket(BucketCommand::Du(args)) => admin::commands::bucket_du(&args).await,
+        Command::Bucket(BucketCommand::Extents(args)) => admin::extents::show(&args).await,
         Command::Memory(args) => memory::run(&args),
     }
 }

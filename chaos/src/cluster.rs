@@ -1,5 +1,6 @@
 //! A real cluster in processes: `enfilade up --processes` and its children.
 
+mod ask;
 mod binary;
 mod process;
 mod run_file;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use tokio::process::{Child, Command};
 
+pub(crate) use ask::{Ask, Status};
 pub(crate) use binary::find;
 use process::Process;
 pub(crate) use run_file::Enclosure;
@@ -20,9 +22,6 @@ use run_file::RunFile;
 
 /// Between two looks at a cluster that is awaited.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// For one admin command.
-const COMMAND: Duration = Duration::from_secs(60);
 
 /// The root credentials of the cluster under test.
 #[derive(Clone, Debug)]
@@ -42,6 +41,8 @@ pub(crate) struct Shape {
     pub(crate) processes: bool,
     /// How many files it may open, unless as many as this process.
     pub(crate) files: Option<u64>,
+    /// Bytes of a shard at which its volume is sealed, unless as many as by default.
+    pub(crate) volume_target: Option<String>,
 }
 
 /// A cluster that this process started. Dropping it kills the parent; children end with it.
@@ -56,14 +57,6 @@ pub(crate) struct Cluster {
     login: Login,
     parent: Option<Child>,
     run: RunFile,
-}
-
-/// What `enfilade status --json` said.
-#[derive(Clone, Debug, serde::Deserialize)]
-pub(crate) struct Status {
-    pub(crate) healthy: bool,
-    #[serde(default)]
-    pub(crate) reasons: Vec<String>,
 }
 
 impl Cluster {
@@ -106,6 +99,8 @@ impl Cluster {
                 shell
             }
         };
+        let target = self.shape.volume_target.as_deref();
+        let target = target.map(|target| ["--volume-target", target]);
         command
             .arg("up")
             .arg("--data")
@@ -115,6 +110,7 @@ impl Cluster {
             .args(["--profile", &self.shape.profile])
             .args(["--s3", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(self.shape.processes.then_some("--processes"))
+            .args(target.iter().flatten())
             .env("ENFILADE_ROOT_USER", &self.login.user)
             .env("ENFILADE_ROOT_PASSWORD", &self.login.password)
             .stdin(Stdio::null())
@@ -227,26 +223,27 @@ impl Cluster {
         Ok(ended)
     }
 
+    /// Gives admin commands.
+    pub(crate) fn ask(&self) -> anyhow::Result<Ask> {
+        let admin = self.run.admin.context("run.json names no admin address")?;
+        Ok(Ask::new(&self.binary, &self.data, admin, Some(&self.login)))
+    }
+
+    /// Where everything of the cluster is.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// `enfilade enclosure start`: the process comes back with the same ports and folder.
     pub(crate) async fn start_enclosure(&mut self, id: u32) -> anyhow::Result<()> {
-        let id = id.to_string();
-        let output = self.command(&["enclosure", "start", &id]).await?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "starting enclosure {id}: {}",
-            complaint.trim()
-        );
+        let ask = self.ask()?;
+        ask.text(&["enclosure", "start", &id.to_string()]).await?;
         Ok(())
     }
 
     /// What the cluster says about itself.
     pub(crate) async fn status(&self) -> anyhow::Result<Status> {
-        // Its exit code may say the same as `healthy`.
-        let output = self.command(&["status", "--json"]).await?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("`enfilade status --json`: {}", complaint.trim()))
+        self.ask()?.status().await
     }
 
     /// Waits until the status says what is expected; how long that took, or what it said last.
@@ -292,21 +289,6 @@ impl Cluster {
                 self.log_tail()
             ),
         }
-    }
-
-    async fn command(&self, arguments: &[&str]) -> anyhow::Result<std::process::Output> {
-        let admin = self.run.admin.context("run.json names no admin address")?;
-        let output = Command::new(&self.binary)
-            .args(arguments)
-            .args(["--admin", &format!("http://{admin}")])
-            .env("ENFILADE_ROOT_USER", &self.login.user)
-            .env("ENFILADE_ROOT_PASSWORD", &self.login.password)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(COMMAND, output).await;
-        let output = output.with_context(|| format!("{arguments:?}: no end in {COMMAND:?}"))?;
-        output.with_context(|| format!("running {}", self.binary.display()))
     }
 
     fn log(&self) -> anyhow::Result<File> {

@@ -10,6 +10,7 @@ mod cluster;
 mod history;
 mod scenario;
 mod volatile;
+mod walk;
 mod workload;
 
 use std::path::PathBuf;
@@ -40,6 +41,16 @@ enum Command {
         /// `history.jsonl` in the folder of the run.
         history: PathBuf,
     },
+    /// Walks through the drives of a cluster that runs, by their logs, and compares them with the
+    /// records and with the ledger. Exits with 0 only when the ledger is exact.
+    Walk {
+        /// The folder of the cluster: `--data` of `enfilade up`.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// The program that asks it [default: `enfilade` beside this one].
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
 }
 
 #[tokio::main]
@@ -59,6 +70,15 @@ async fn main() -> anyhow::Result<ExitCode> {
             };
             println!("{word}: {passed} of {} runs passed", verdicts.len());
             Ok(exit(passed == verdicts.len()))
+        }
+        Command::Walk { dir, binary } => {
+            let ask = cluster::Ask::folder(&dir, binary.as_deref())?;
+            let walked = walk::walk(&dir, &ask).await?;
+            for contradiction in &walked.contradictions {
+                println!("{contradiction}");
+            }
+            println!("{walked}");
+            Ok(exit(walked.contradictions.is_empty()))
         }
         Command::Check { history } => {
             let operations = history::read(&history)?;

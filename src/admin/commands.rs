@@ -41,6 +41,12 @@ pub(crate) async fn volume(command: &VolumeCommand) -> Result<()> {
             })
             .await
         }
+        VolumeCommand::Ledger(args) => {
+            show(args, "ledger", |rows: &Vec<model::Fault>| {
+                render::ledger(rows)
+            })
+            .await
+        }
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod commands;
 pub(crate) mod drive;
 pub(crate) mod drives;
+pub(crate) mod extents;
 pub(crate) mod model;
 pub(crate) mod moves;
 mod plans;

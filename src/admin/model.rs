@@ -1,6 +1,7 @@
 //! What the admin API says, as JSON: the server writes it, commands read it, docs/cli.md explains
 //! every name. Names stay; new ones may come.
 
+pub(crate) mod extents;
 mod moves;
 
 use std::collections::BTreeMap;

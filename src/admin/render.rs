@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use enfilade_placement::units::ByteSize;
 
-use crate::admin::model::{BucketUsage, Drive, Enclosure, Scrub, Status, Volume};
+use crate::admin::model::{BucketUsage, Drive, Enclosure, Fault, Scrub, Status, Volume};
 use crate::admin::status::{duration, group_name};
 
 /// The text of `enfilade status`.
@@ -250,6 +250,22 @@ fn counted<'a>(counts: impl Iterator<Item = (&'a String, &'a usize)>) -> String 
     } else {
         parts.join(", ")
     }
+}
+
+/// Known faults, a line each.
+pub(crate) fn ledger(faults: &[Fault]) -> String {
+    let head = ["VOLUME", "MEMBER", "BLOB", "STRIPES"].map(str::to_owned);
+    let mut rows = vec![head.to_vec()];
+    rows.extend(faults.iter().map(|fault| {
+        let stripes = fault.stripes.map(|(first, last)| format!("{first}-{last}"));
+        vec![
+            fault.volume.to_string(),
+            fault.member.to_string(),
+            fault.blob.clone().unwrap_or_else(|| "all".to_owned()),
+            stripes.unwrap_or_else(|| "all".to_owned()),
+        ]
+    }));
+    table(&rows)
 }
 
 /// What a bucket holds.

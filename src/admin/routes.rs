@@ -11,7 +11,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use enfilade_cluster::api::MetadataClient;
 use enfilade_cluster::api::error::MetadataError;
-use enfilade_cluster::api::root::{LedgerRange, RootCommand, RootRefusal, RootReply};
+use enfilade_cluster::api::root::{LedgerRange, LedgerRow, RootCommand, RootRefusal, RootReply};
 use enfilade_placement::{RequestId, VolumeId};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::admin::status::{self, Facts};
-use crate::admin::{ActError, Enclosures, drives, model, plans};
+use crate::admin::{ActError, Enclosures, drives, extents, model, plans};
 use crate::credentials::{RootCredentials, Token};
 
 const BODY_MAX: usize = 64 * 1024;
@@ -31,8 +31,14 @@ const BODY_MAX: usize = 64 * 1024;
 /// Facts that have not come by then do not come. Leaders change within seconds.
 const FACTS_TIME: Duration = Duration::from_secs(10);
 
-/// Volumes that are asked for at once, and ledger rows that are shown.
+/// A page of extents asks for hundreds of records.
+const EXTENTS_TIME: Duration = Duration::from_secs(60);
+
+/// Volumes that are asked for at once, and ledger rows that the status looks at.
 const PAGE: usize = 1000;
+
+/// Ledger rows that are shown: about 4 MiB.
+const LEDGER_MAX: usize = 30_000;
 
 /// Everything that the admin API of a process can reach.
 pub(crate) struct Admin {
@@ -171,9 +177,13 @@ impl Admin {
                 };
                 self.fact(show).await
             }
+            ["buckets"] => {
+                let names = |facts: &Facts| facts.view.buckets.keys().cloned().collect::<Vec<_>>();
+                self.fact(names).await
+            }
             ["buckets", name, "usage"] => self.usage(name).await,
             ["groups"] => self.fact(|facts| status::build(facts, &[]).groups).await,
-            ["ledger"] => self.fact(ledger).await,
+            ["ledger"] => self.ledger().await,
             _ => failure(StatusCode::NOT_FOUND, "there is no such path"),
         }
     }
@@ -184,6 +194,9 @@ impl Admin {
         }
         if let ["buckets", name] = segments {
             return self.set_bucket(name, body).await;
+        }
+        if let ["buckets", name, "extents"] = segments {
+            return self.extents(name, body).await;
         }
         if let ["drives", id, "replace"] = segments {
             return self.replace_drive(id, body).await;
@@ -273,6 +286,46 @@ impl Admin {
                 Ok(()) => json(StatusCode::OK, &serde_json::json!({})),
                 Err((status, text)) => failure(status, &text),
             },
+        }
+    }
+
+    /// All rows, which the status only counts.
+    async fn ledger(&self) -> Answer {
+        let Some(metadata) = self.metadata.get() else {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
+        };
+        match timeout(FACTS_TIME, metadata.ledger(LEDGER_MAX)).await {
+            Ok(Ok(rows)) => json(StatusCode::OK, &ledger(&rows)),
+            Ok(Err(error)) => failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "no answer in time"),
+        }
+    }
+
+    async fn extents(&self, name: &str, body: Incoming) -> Answer {
+        let ask = match read(body).await {
+            Ok(ask) => ask,
+            Err(error) => return failure(StatusCode::BAD_REQUEST, &format!("{error:#}")),
+        };
+        let Some(metadata) = self.metadata.get() else {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "the process is starting");
+        };
+        let page = async {
+            let view = metadata.watch(0, Duration::ZERO).await?;
+            match view.buckets.get(name) {
+                None => Ok(None),
+                Some(bucket) => extents::page(metadata.as_ref(), bucket.id, ask)
+                    .await
+                    .map(Some),
+            }
+        };
+        match timeout(EXTENTS_TIME, page).await {
+            Ok(Ok(Some(page))) => json(StatusCode::OK, &page),
+            Ok(Ok(None)) => failure(StatusCode::NOT_FOUND, "there is no such bucket"),
+            Ok(Err(error)) => {
+                let error: MetadataError = error;
+                failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+            }
+            Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "no answer in time"),
         }
     }
 
@@ -394,8 +447,8 @@ async fn gather(metadata: &dyn MetadataClient) -> Result<Facts> {
     })
 }
 
-fn ledger(facts: &Facts) -> Vec<model::Fault> {
-    let rows = facts.ledger.iter();
+fn ledger(rows: &[LedgerRow]) -> Vec<model::Fault> {
+    let rows = rows.iter();
     rows.map(|row| {
         let (blob, stripes) = match &row.what {
             LedgerRange::Whole => (None, None),

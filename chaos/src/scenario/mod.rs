@@ -130,6 +130,7 @@ impl Options {
             profile: self.profile.clone(),
             processes: !matches!(self.scenario, Scenario::PowerCut | Scenario::Memory),
             files: (self.scenario == Scenario::Memory).then_some(memory::FILES),
+            volume_target: None,
         }
     }
 
