@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     FalseStatus,
     /// More memory or open files than promised.
     OverLimit,
+    /// The ledger of faults is not what is on the drives.
+    Ledger,
 }
 
 impl fmt::Display for Kind {
@@ -54,6 +56,7 @@ impl fmt::Display for Kind {
             Kind::Unavailable => "unavailable",
             Kind::FalseStatus => "false status",
             Kind::OverLimit => "over limit",
+            Kind::Ledger => "inexact ledger",
         })
     }
 }

@@ -49,12 +49,7 @@ pub(crate) struct Missing {
 }
 
 impl Ask {
-    pub(super) fn new(
-        binary: &Path,
-        data: &Path,
-        admin: SocketAddr,
-        login: Option<&Login>,
-    ) -> Ask {
+    pub(super) fn new(binary: &Path, data: &Path, admin: SocketAddr, login: Option<&Login>) -> Ask {
         Ask {
             binary: binary.to_owned(),
             data: data.to_owned(),
@@ -74,7 +69,11 @@ impl Ask {
     }
 
     /// What a command printed, and how it ended.
-    pub(crate) async fn output(&self, arguments: &[&str], time: Duration) -> anyhow::Result<Output> {
+    pub(crate) async fn output(
+        &self,
+        arguments: &[&str],
+        time: Duration,
+    ) -> anyhow::Result<Output> {
         let mut command = Command::new(&self.binary);
         command
             .args(arguments)

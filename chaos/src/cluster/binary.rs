@@ -12,7 +12,11 @@ pub(crate) fn find(named: Option<&Path>) -> anyhow::Result<PathBuf> {
         return Ok(path.to_owned());
     }
     let own = std::env::current_exe().context("the path of this program")?;
-    let folder = own.parent().context("the folder of this program")?;
+    let mut folder = own.parent().context("the folder of this program")?;
+    if folder.ends_with("deps") {
+        // A test is one folder further down.
+        folder = folder.parent().context("the folder of this program")?;
+    }
     let path = folder.join("enfilade");
     if !path.is_file() {
         build(folder)?;

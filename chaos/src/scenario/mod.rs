@@ -1,6 +1,7 @@
 //! Scenarios: what is done to a cluster under load, and the verdict.
 
 mod enclosure_loss;
+mod growth;
 mod memory;
 mod pairs;
 mod power_cut;
@@ -29,6 +30,9 @@ pub(crate) enum Scenario {
     PowerCut,
     /// Many clients, half of them very slow: the memory of a cluster in one process.
     Memory,
+    /// Grows from 4 to 8 enclosures, shrinks to 5, loses a drive, replaces it, loses an enclosure,
+    /// under load and `kill -9`; after each step what is on the drives is compared with the ledger.
+    Growth,
 }
 
 impl Scenario {
@@ -38,6 +42,7 @@ impl Scenario {
             Scenario::PowerLoss => "power-loss",
             Scenario::PowerCut => "power-cut",
             Scenario::Memory => "memory",
+            Scenario::Growth => "growth",
         }
     }
 }
@@ -100,6 +105,9 @@ pub(crate) struct Options {
     /// Seconds that the cluster may take to become healthy, and an object to become readable.
     #[arg(long, default_value_t = 120)]
     patience: u64,
+    /// Growth.
+    #[command(flatten)]
+    pub(crate) growth: growth::Flags,
     /// The program under test [default: `enfilade` beside this one, built when it is not there].
     #[arg(long, value_name = "FILE")]
     pub(crate) binary: Option<PathBuf>,
@@ -119,11 +127,21 @@ impl Options {
             writers: self.writers,
             keys: self.keys,
             shared: self.shared,
-            largest: self.largest,
+            largest: match self.scenario {
+                Scenario::Growth => self.largest.min(growth::LARGEST),
+                _ => self.largest,
+            },
+            pause: match self.scenario {
+                Scenario::Growth => Duration::from_millis(self.growth.pause),
+                _ => Duration::ZERO,
+            },
         }
     }
 
     fn shape(&self) -> Shape {
+        if self.scenario == Scenario::Growth {
+            return self.growth.shape(&self.profile);
+        }
         Shape {
             enclosures: self.enclosures,
             drives: self.drives,
@@ -171,5 +189,6 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Vec<Verdict>> {
         Scenario::PowerLoss => Ok(vec![power_loss::run(options).await?]),
         Scenario::PowerCut => Ok(vec![power_cut::run(options).await?]),
         Scenario::Memory => Ok(vec![memory::run(options).await?]),
+        Scenario::Growth => Ok(vec![growth::run(options).await?]),
     }
 }

@@ -91,12 +91,12 @@ pub(crate) struct Stage {
     /// What the cluster lives on, if that forgets; it outlives the cluster.
     pub(crate) volatile: Option<Volatile>,
     pub(crate) s3: Arc<S3>,
-    store: Arc<dyn Store>,
-    history: Arc<History>,
-    options: Options,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) history: Arc<History>,
+    pub(super) options: Options,
     folder: PathBuf,
     began: Instant,
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
 }
 
 impl Stage {

@@ -269,11 +269,7 @@ pub(crate) fn is_whole(
     let (Some(bytes), Some(sums)) = (log.get(fragment.at..end), log.get(sums)) else {
         return false;
     };
-    let mut seed = [0; 29];
-    seed[..8].copy_from_slice(&shard.volume.to_le_bytes());
-    seed[8..24].copy_from_slice(&blob.to_le_bytes());
-    seed[24..28].copy_from_slice(&stripe.to_le_bytes());
-    seed[28] = shard.member;
+    let seed = seed(shard, blob, stripe);
     let blocks = bytes.chunks(BLOCK).zip(sums.chunks(4)).zip(0u32..);
     let mut right = blocks.map(|((block, sum), number)| {
         sum == crc(&[&seed, &number.to_le_bytes(), block]).to_le_bytes()
@@ -281,7 +277,46 @@ pub(crate) fn is_whole(
     right.all(|right| right)
 }
 
+/// The address of a fragment, which its checksums cover.
+fn seed(shard: Shard, blob: u128, stripe: u32) -> [u8; 29] {
+    let mut seed = [0; 29];
+    seed[..8].copy_from_slice(&shard.volume.to_le_bytes());
+    seed[8..24].copy_from_slice(&blob.to_le_bytes());
+    seed[24..28].copy_from_slice(&stripe.to_le_bytes());
+    seed[28] = shard.member;
+    seed
+}
+
 /// Whether something at this place looks like the beginning of a record.
 pub(crate) fn may_begin(log: &[u8], at: usize) -> bool {
     log.get(at..at + 4) == Some(RECORD_MAGIC)
+}
+
+/// Makes the checksum of a fragment's first block anew.
+#[cfg(test)]
+pub(crate) fn seal_block(
+    log: &mut [u8],
+    shard: Shard,
+    blob: u128,
+    stripe: u32,
+    fragment: Fragment,
+) {
+    let end = fragment.at + fragment.len.min(BLOCK);
+    let seed = seed(shard, blob, stripe);
+    let sum = crc(&[&seed, &[0; 4], &log[fragment.at..end]]);
+    log[fragment.sums..fragment.sums + 4].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Makes the checksum of the header that begins here anew.
+#[cfg(test)]
+pub(crate) fn seal_header(log: &mut [u8], at: usize, incarnation: u64) {
+    let len: [u8; 4] = log[at + 8..at + 12].try_into().unwrap();
+    let end = at + u32::from_le_bytes(len) as usize - 4;
+    let offset = at as u64;
+    let sum = crc(&[
+        &incarnation.to_le_bytes(),
+        &offset.to_le_bytes(),
+        &log[at..end],
+    ]);
+    log[end..end + 4].copy_from_slice(&sum.to_le_bytes());
 }

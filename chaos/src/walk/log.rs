@@ -75,7 +75,7 @@ impl Log {
         found.unwrap_or(self.bytes.len())
     }
 
-    fn apply(&mut self, record: Record) {
+    pub(super) fn apply(&mut self, record: Record) {
         self.records += 1;
         match record.act {
             Act::Append {

@@ -35,7 +35,9 @@ impl Parity {
             self.padded.clear();
             self.padded.extend_from_slice(fragment.unwrap_or_default());
             self.padded.resize(width, 0);
-            encoder.add_original_shard(&self.padded).context("the code")?;
+            encoder
+                .add_original_shard(&self.padded)
+                .context("the code")?;
         }
         let encoded = encoder.encode().context("the code")?;
         let mut pairs = encoded.recovery_iter().zip(parity);
@@ -49,7 +51,9 @@ mod tests {
 
     #[test]
     fn one_wrong_bit_in_parity_is_found_and_right_parity_passes() {
-        let data: Vec<Vec<u8>> = (1..5u8).map(|seed| vec![seed.wrapping_mul(37); 200]).collect();
+        let data: Vec<Vec<u8>> = (1..5u8)
+            .map(|seed| vec![seed.wrapping_mul(37); 200])
+            .collect();
         let padded = data.iter().map(|fragment| {
             let mut fragment = fragment.clone();
             fragment.resize(256, 0);

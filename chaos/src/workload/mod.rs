@@ -3,6 +3,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod body;
+pub(crate) mod bulk;
 pub(crate) mod keys;
 pub(crate) mod ops;
 
@@ -58,6 +59,7 @@ impl Load {
             let writer = Writer {
                 number,
                 seed: plan.seed,
+                pause: plan.pause,
                 store: store.clone(),
                 history: history.clone(),
             };
@@ -109,6 +111,7 @@ pub(crate) async fn keep(
     let writer = Writer {
         number,
         seed: plan.seed,
+        pause: Duration::ZERO,
         store: store.clone(),
         history: history.clone(),
     };
@@ -138,6 +141,8 @@ fn close_window(windows: &Windows, now: u64) {
 struct Writer {
     number: u32,
     seed: u64,
+    /// After each operation.
+    pause: Duration,
     store: Arc<dyn Store>,
     history: Arc<History>,
 }
@@ -150,6 +155,9 @@ impl Writer {
             drop(free);
             if !matches!(outcome, Outcome::Acked | Outcome::Conflict) {
                 tokio::time::sleep(AFTER_FAILURE).await;
+            }
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
             }
         }
     }

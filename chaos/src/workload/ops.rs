@@ -1,5 +1,7 @@
 //! Which operation a writer does next, from its seed.
 
+use std::time::Duration;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -36,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) shared: usize,
     /// Bytes of the largest object but those by multipart, which are larger.
     pub(crate) largest: usize,
+    /// How long a writer rests after each operation.
+    pub(crate) pause: Duration,
 }
 
 /// The endless series of one writer's operations.
@@ -159,6 +163,7 @@ mod tests {
             keys: 50,
             shared: 4,
             largest: 8 << 20,
+            pause: Duration::ZERO,
         }
     }
 

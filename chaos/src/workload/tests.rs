@@ -25,6 +25,7 @@ async fn run(lie: Lie) -> (Vec<Finding>, Audited) {
         keys: 30,
         shared: 4,
         largest: 4000,
+        pause: Duration::ZERO,
     };
     let load = Load::start(&store, &history, plan);
     while history.count() < OPERATIONS {

@@ -11,6 +11,8 @@ mod copy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use enfilade_cluster::api::moves::{Flip, Intent, Reason, Stage, may_move};
@@ -41,7 +43,9 @@ type Later = BTreeMap<IntentId, (Duration, u32)>;
 struct Running {
     task: AbortHandle,
     reason: Reason,
-    stage: Stage,
+    /// Whether its shard is still being made. After the flip it may wait for ten minutes, until
+    /// reads of blobs that are dead have ended.
+    makes: Arc<AtomicBool>,
 }
 
 /// Carries out the intents of this node's drives until the agent stops.
@@ -82,8 +86,10 @@ pub(super) async fn carry_out(context: Arc<Context>) {
             let tries = tried.map_or(0, |(_, tries)| tries);
             let (reason, stage) = (intent.reason, intent.stage);
             let (context, rebuild) = (Arc::clone(&context), Arc::clone(&rebuild));
+            let makes = Arc::new(AtomicBool::new(stage == Stage::Make));
+            let flag = Arc::clone(&makes);
             let task = async move {
-                let outcome = act(&context, &rebuild, &intent, engine).await;
+                let outcome = act(&context, &rebuild, &intent, engine, &flag).await;
                 if outcome.is_err() && tries + 1 >= TRIES && stage == Stage::Make {
                     let _ = tell(&context, RootCommand::CancelMoves(vec![id])).await;
                 }
@@ -93,7 +99,7 @@ pub(super) async fn carry_out(context: Arc<Context>) {
             let one = Running {
                 task,
                 reason,
-                stage,
+                makes,
             };
             running.insert(id, one);
         }
@@ -106,7 +112,7 @@ pub(super) async fn carry_out(context: Arc<Context>) {
 fn has_room(running: &BTreeMap<IntentId, Running>, intent: &Intent, settings: &Settings) -> bool {
     let repairs = |reason: Reason| reason == Reason::Repair;
     let same =
-        |one: &&Running| one.stage == Stage::Make && repairs(one.reason) == repairs(intent.reason);
+        |one: &&Running| one.makes.load(Relaxed) && repairs(one.reason) == repairs(intent.reason);
     let count = running.values().filter(same).count();
     intent.stage == Stage::Check || count < settings.moves_at_once as usize
 }
@@ -144,12 +150,13 @@ fn note(context: &Context, later: &mut Later, id: IntentId, outcome: Result<(), 
     }
 }
 
-/// Carries out one intent, from where it is.
+/// Carries out one intent, from where it is; `makes` is unset when its shard is made.
 async fn act(
     context: &Context,
     rebuild: &Rebuild,
     intent: &Intent,
     engine: Arc<Engine>,
+    makes: &AtomicBool,
 ) -> Result<(), Left> {
     let key = ShardKey {
         volume: intent.volume,
@@ -169,6 +176,7 @@ async fn act(
             Some(flipped) => volume = flipped,
             None => return Ok(()),
         }
+        makes.store(false, Relaxed);
     }
     check::look_through(context, &engine, key, &volume).await?;
     tell(context, RootCommand::EndMoves(vec![intent.id])).await?;
@@ -280,5 +288,38 @@ fn pace(reason: Reason, settings: &Settings) -> Throttle {
         busy: Some(busy.get()),
         idle: Some(idle.get()),
         gives_way: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enfilade_placement::{DriveId, VolumeId};
+
+    #[tokio::test]
+    async fn a_shard_that_is_made_and_waits_for_reads_to_end_takes_no_place() {
+        let settings = Settings {
+            moves_at_once: 1,
+            ..Settings::default()
+        };
+        let intent = Intent {
+            id: IntentId::new(2),
+            volume: VolumeId::new(1),
+            member: 0,
+            from: None,
+            to: DriveId::new(1),
+            reason: Reason::Repair,
+            stage: Stage::Make,
+        };
+        let makes = Arc::new(AtomicBool::new(true));
+        let one = Running {
+            task: tokio::spawn(async {}).abort_handle(),
+            reason: Reason::Repair,
+            makes: Arc::clone(&makes),
+        };
+        let running = BTreeMap::from([(IntentId::new(1), one)]);
+        assert!(!has_room(&running, &intent, &settings));
+        makes.store(false, Relaxed);
+        assert!(has_room(&running, &intent, &settings));
     }
 }
