@@ -22,7 +22,7 @@ const HEADER_LEN_MAX: usize = 1 << 20;
 const BLOCK: usize = 4096;
 
 const LOG_MAGIC: &[u8; 6] = b"ENFLOG";
-const LOG_HEAD_LEN: usize = 43;
+const LOG_HEAD_LEN: usize = 45;
 const LOG_HEADS: [usize; 2] = [0, 2048];
 
 const SUPERBLOCK_MAGIC: &[u8; 8] = b"ENFSUPER";

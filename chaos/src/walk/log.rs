@@ -61,6 +61,8 @@ impl Log {
         // Above what is proven, what is not valid was torn while it was written.
         let synced = |at: &&usize| u64::try_from(**at).is_ok_and(|at| at < proven);
         log.damaged = gaps.iter().filter(synced).count();
+        // Neither copy of the head is whole.
+        log.damaged += usize::from(incarnation.is_none() && !log.bytes.is_empty());
         log
     }
 
