@@ -35,7 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs a scenario, and exits with 0 only when every promise was kept.
-    Run(Options),
+    Run(Box<Options>),
     /// Checks the history of an earlier run again.
     Check {
         /// `history.jsonl` in the folder of the run.
