@@ -48,6 +48,9 @@ pub(crate) enum Command {
     /// Says what a change of the cluster would move, and changes nothing.
     #[command(subcommand)]
     Plan(moves::PlanCommand),
+    /// Shows or changes the figures that operators may set.
+    #[command(subcommand)]
+    Settings(moves::SettingsCommand),
     /// Measures what this machine does.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -133,6 +136,10 @@ pub(crate) enum DriveCommand {
     Add(DriveAddArgs),
     /// Empties a drive, so that it can be removed; what it held and cannot be read is rebuilt.
     Drain(moves::DrainDriveArgs),
+    /// Gives a drive up at once: what it held is rebuilt from others, and nothing read from it.
+    Fail(moves::FailDriveArgs),
+    /// Takes a drive that holds nothing any more out of the cluster for good.
+    Remove(moves::RemoveDriveArgs),
     /// Gives a drive up that failed, and formats an empty folder as the one that takes its slot.
     Replace(DriveReplaceArgs),
     /// Throws the index of a drive that nobody serves away, and builds a new one from its logs.
@@ -191,6 +198,10 @@ pub(crate) enum EnclosureCommand {
     Drain(moves::DrainEnclosureArgs),
     /// Gives an enclosure up that is down: what it held is rebuilt elsewhere.
     Out(EnclosureOutArgs),
+    /// Keeps an enclosure from being given up while somebody works on it.
+    Maintenance(moves::MaintenanceArgs),
+    /// Takes an enclosure that holds nothing any more out of the cluster for good.
+    Remove(moves::RemoveEnclosureArgs),
     /// Starts the process of an enclosure again (`up --processes`).
     Start(EnclosureStartArgs),
     /// Stops the process of an enclosure (`up --processes`).

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, core::Collector,
 };
 
 /// All metrics of this crate.
@@ -54,6 +54,16 @@ pub struct Metrics {
     pub moves_queued: IntGauge,
     /// Bytes of the last plan that are still to be moved or rebuilt.
     pub backlog: IntGauge,
+    /// Nines of the share of data that is there after a year, as the root leader reckons.
+    pub durability: Gauge,
+    /// Volumes that hold anything, and as how many they could be (PROTOCOLS 14).
+    pub table_volumes: IntGauge,
+    /// As above.
+    pub ideal_volumes: IntGauge,
+    /// Bytes of an enclosure that would find no room if it was lost (PROTOCOLS 15).
+    pub shortfall: IntGauge,
+    /// Enclosures under maintenance.
+    pub maintained: IntGauge,
     registry: Registry,
 }
 
@@ -155,6 +165,14 @@ impl Metrics {
             moves_begun: maker.gauge("enfilade_cluster_moves_begun", "moves under way")?,
             moves_queued: maker.gauge("enfilade_cluster_moves_queued", "moves not begun")?,
             backlog: maker.gauge("enfilade_cluster_moves_backlog_bytes", "bytes to move")?,
+            durability: maker.register(Gauge::new(
+                "enfilade_cluster_durability_nines",
+                "nines of data that is there after a year",
+            )?)?,
+            table_volumes: maker.gauge("enfilade_cluster_table_volumes", "volumes in the table")?,
+            ideal_volumes: maker.gauge("enfilade_cluster_ideal_volumes", "if all were full")?,
+            shortfall: maker.gauge("enfilade_cluster_shortfall_bytes", "not to be rebuilt")?,
+            maintained: maker.gauge("enfilade_cluster_maintained_enclosures", "not given up")?,
             registry: maker.0,
         })
     }

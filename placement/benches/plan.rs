@@ -54,7 +54,7 @@ fn measure(what: &str, topology: &Topology, leaving: &[DriveId], profile: Profil
     let input = Input {
         topology,
         leaving: &leaving.iter().copied().collect::<BTreeSet<_>>(),
-        waiting: &BTreeSet::new(),
+        waiting: &BTreeMap::new(),
         other: &BTreeMap::new(),
         seed: 1,
     };

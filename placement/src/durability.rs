@@ -255,30 +255,53 @@ pub fn annual_loss(layout: &Layout, rates: Rates) -> f64 {
     (now + later).min(1.0)
 }
 
+/// Bytes of volumes by their layout: few, however many volumes there are.
+#[derive(Debug, Clone, Default)]
+pub struct Layouts(BTreeMap<Layout, f64>);
+
+impl Layouts {
+    /// Counts a volume. Retired volumes hold nothing and do not count.
+    pub fn add(&mut self, topology: &Topology, volume: &Volume) {
+        if volume.state != VolumeState::Retired {
+            let bytes = volume.bytes as f64 * volume.profile.k() as f64;
+            *self.0.entry(Layout::of(topology, volume)).or_default() += bytes;
+        }
+    }
+
+    /// What a year costs them, in expectation.
+    pub fn durability(&self, rates: Rates) -> Durability {
+        let (mut lost, mut all, mut worst) = (0.0, 0.0, 0.0f64);
+        for (layout, bytes) in &self.0 {
+            let loss = annual_loss(layout, rates);
+            worst = worst.max(loss);
+            lost += loss * bytes;
+            all += bytes;
+        }
+        // Without any bytes yet, all volumes count alike.
+        let mean = self
+            .0
+            .keys()
+            .map(|layout| annual_loss(layout, rates))
+            .sum::<f64>();
+        let mean = mean / self.0.len().max(1) as f64;
+        Durability {
+            annual_loss: if all > 0.0 { lost / all } else { mean },
+            worst_volume: worst,
+        }
+    }
+}
+
 /// What a year costs a cluster, in expectation. Retired volumes hold nothing and do not count.
 pub fn durability<'a>(
     topology: &Topology,
     volumes: impl IntoIterator<Item = &'a Volume>,
     rates: Rates,
 ) -> Durability {
-    let mut layouts: BTreeMap<Layout, f64> = BTreeMap::new();
-    for volume in volumes {
-        if volume.state != VolumeState::Retired {
-            let bytes = volume.bytes as f64 * volume.profile.k() as f64;
-            *layouts.entry(Layout::of(topology, volume)).or_default() += bytes;
-        }
-    }
-    let (mut lost, mut all, mut worst) = (0.0, 0.0, 0.0f64);
-    for (layout, bytes) in &layouts {
-        let loss = annual_loss(layout, rates);
-        worst = worst.max(loss);
-        lost += loss * bytes;
-        all += bytes;
-    }
-    Durability {
-        annual_loss: if all > 0.0 { lost / all } else { 0.0 },
-        worst_volume: worst,
-    }
+    let mut layouts = Layouts::default();
+    volumes
+        .into_iter()
+        .for_each(|volume| layouts.add(topology, volume));
+    layouts.durability(rates)
 }
 
 /// The mean years until a volume is gone, from `runs` lives member by member: what the Markov chain

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::choose::{FILL_LIMIT_PERCENT, Fill};
-use crate::ids::{ChainId, EnclosureId};
+use crate::ids::{ChainId, DriveId, EnclosureId};
 use crate::topology::{Enclosure, EnclosureState, Topology};
 
 /// After how much silence an enclosure is what.
@@ -246,6 +246,40 @@ fn no_room(topology: &Topology, fill: &Fill, gone: &BTreeSet<EnclosureId>) -> Op
         }
     }
     (used * 100 > room * u128::from(FILL_LIMIT_PERCENT)).then_some(BrakeReason::NoRoom)
+}
+
+/// An enclosure whose loss could not be made good: what it holds does not fit elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortfall {
+    /// The enclosure.
+    pub enclosure: EnclosureId,
+    /// Bytes that would find no room below the limit for new volumes.
+    pub bytes: u64,
+}
+
+/// The enclosure whose loss would leave most without room in the others (PROTOCOLS 15); none: any
+/// one can be lost and rebuilt. `used` says how many bytes are in use on a drive.
+pub fn largest_loss(topology: &Topology, used: impl Fn(DriveId) -> u64) -> Option<Shortfall> {
+    let mut held: BTreeMap<EnclosureId, (u128, u128)> = BTreeMap::new();
+    for drive in topology.drives.values() {
+        let (bytes, room) = held.entry(drive.enclosure).or_default();
+        *bytes += u128::from(used(drive.id));
+        if topology.is_present(drive.id) {
+            *room += u128::from(drive.capacity) * u128::from(FILL_LIMIT_PERCENT) / 100;
+        }
+    }
+    let (all, rooms) = held
+        .values()
+        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let lacks = held.iter().filter_map(|(id, (_, room))| {
+        let bytes = all.checked_sub(rooms - room).filter(|bytes| *bytes > 0)?;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        Some(Shortfall {
+            enclosure: *id,
+            bytes,
+        })
+    });
+    lacks.max_by_key(|one| one.bytes)
 }
 
 #[cfg(test)]

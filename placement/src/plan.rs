@@ -57,12 +57,27 @@ pub struct Input<'a> {
     pub topology: &'a Topology,
     /// Drives to be emptied; they are copied from as long as they are there.
     pub leaving: &'a BTreeSet<DriveId>,
-    /// Failing or gone drives that are not given up yet.
-    pub waiting: &'a BTreeSet<DriveId>,
+    /// Failing or gone drives that are not given up yet. Drives in enclosures that are suspect or
+    /// down are not given up anyhow; they may be named to say more.
+    pub waiting: &'a BTreeMap<DriveId, Wait>,
     /// Bytes in use on drives that are not shards of volumes.
     pub other: &'a BTreeMap<DriveId, u64>,
     /// Decides between equals.
     pub seed: u64,
+}
+
+/// How an absent drive is waited for. Whatever it is, what a volume has there that has no redundant
+/// shard left is not waited for when more than one fault took the others: it is rebuilt at once
+/// (PROTOCOLS 23).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wait {
+    /// Somebody works on it: nothing is rebuilt.
+    Held,
+    /// It may be back soon.
+    Usual,
+    /// It should have been back, but to give it up would be an avalanche: volumes without any
+    /// redundant shard are rebuilt, all others wait for an operator.
+    Over,
 }
 
 /// Why a shard moves; the order is that of urgency.

@@ -156,7 +156,7 @@ impl World {
         let input = Input {
             topology: &self.topology,
             leaving: &self.leaving,
-            waiting: &BTreeSet::new(),
+            waiting: &BTreeMap::new(),
             other: &BTreeMap::new(),
             seed: 7,
         };

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::client::AdminClient;
-use crate::admin::{model, moves, render};
+use crate::admin::{model, moves, render, upkeep};
 use crate::cli::{
     AdminArgs, BucketDuArgs, BucketSetArgs, EnclosureAddArgs, EnclosureCommand, EnclosureStartArgs,
     EnclosureStopArgs, EtagArg, VolumeCommand,
@@ -60,6 +60,8 @@ pub(crate) async fn enclosure(command: &EnclosureCommand) -> Result<()> {
         EnclosureCommand::Add(args) => add(args).await,
         EnclosureCommand::Drain(args) => moves::drain_enclosure(args).await,
         EnclosureCommand::Out(args) => moves::out(args).await,
+        EnclosureCommand::Maintenance(args) => upkeep::maintenance(args).await,
+        EnclosureCommand::Remove(args) => upkeep::remove_enclosure(args).await,
         EnclosureCommand::Start(args) => start(args).await,
         EnclosureCommand::Stop(args) => stop(args).await,
     }

@@ -12,7 +12,7 @@ use enfilade_storage_node::host::Host;
 use enfilade_storage_node::settings::Settings;
 
 use crate::admin::commands::{client, print, say, show};
-use crate::admin::{model, moves, render};
+use crate::admin::{model, moves, render, upkeep};
 use crate::cli::{DriveCommand, DriveReplaceArgs, RebuildIndexArgs};
 use crate::credentials::Token;
 use crate::role::drives;
@@ -27,6 +27,8 @@ pub(crate) async fn run(command: &DriveCommand) -> Result<()> {
         DriveCommand::Add(args) => drives::add(args),
         DriveCommand::Replace(args) => replace(args).await,
         DriveCommand::Drain(args) => moves::drain_drive(args).await,
+        DriveCommand::Fail(args) => upkeep::fail_drive(args).await,
+        DriveCommand::Remove(args) => upkeep::remove_drive(args).await,
         DriveCommand::RebuildIndex(args) => {
             let args = args.clone();
             let rebuild = tokio::task::spawn_blocking(move || rebuild_index(&args));

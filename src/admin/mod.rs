@@ -7,12 +7,15 @@ pub(crate) mod drives;
 pub(crate) mod extents;
 pub(crate) mod model;
 pub(crate) mod moves;
+mod orders;
 mod plans;
 pub(crate) mod process;
 mod render;
 pub(crate) mod routes;
+mod safety;
 pub(crate) mod server;
 pub(crate) mod status;
+pub(crate) mod upkeep;
 
 use async_trait::async_trait;
 
@@ -31,6 +34,10 @@ pub(crate) trait Enclosures: Send + Sync + 'static {
 
     /// Adds an enclosure, and returns when it has joined.
     async fn add(&self, new: model::AddEnclosure) -> Result<model::Acted, ActError>;
+
+    /// Stops an enclosure that is no part of the cluster any more, if it was started from here, and
+    /// does not start it again. Its folder stays.
+    async fn forget(&self, id: u32) -> Result<(), ActError>;
 }
 
 /// Why nothing was done to an enclosure.
@@ -69,6 +76,10 @@ impl Enclosures for NoEnclosures {
 
     async fn add(&self, _: model::AddEnclosure) -> Result<model::Acted, ActError> {
         Err(refused())
+    }
+
+    async fn forget(&self, _: u32) -> Result<(), ActError> {
+        Ok(())
     }
 }
 

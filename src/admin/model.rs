@@ -10,10 +10,12 @@ use enfilade_cluster::api::root::EtagKind;
 use enfilade_placement::DriveId;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::moves::{Drain, Move, MoveAnswer, MoveAsk, Moves, Plan, PlanSide};
+pub(crate) use self::moves::{
+    Drain, Durability, Move, MoveAnswer, MoveAsk, Moves, Plan, PlanSide, Tuning,
+};
 
 /// `GET /admin/v1/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Status {
     /// Whether nothing is missing anywhere, as far as is known.
     pub(crate) healthy: bool,
@@ -41,6 +43,8 @@ pub(crate) struct Status {
     pub(crate) volumes: Volumes,
     /// Fragments that are missing or corrupt.
     pub(crate) missing: Missing,
+    /// How likely data is to last.
+    pub(crate) durability: Durability,
     /// Raft groups.
     pub(crate) groups: Vec<Group>,
 }
@@ -84,6 +88,8 @@ pub(crate) struct Enclosure {
     pub(crate) capacity: u64,
     /// Members of volumes on it.
     pub(crate) shards: usize,
+    /// For how many more seconds its `out` is held off; none: it is not under maintenance.
+    pub(crate) maintenance_seconds: Option<u64>,
     /// Whether it holds metadata replicas.
     pub(crate) meta: bool,
     /// Where its metrics and health are served.

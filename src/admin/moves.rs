@@ -8,6 +8,7 @@ use enfilade_placement::units::ByteSize;
 
 use crate::admin::commands::{client, print, say};
 use crate::admin::model::{MoveAnswer, MoveAsk, Moves, Plan};
+use crate::admin::safety;
 use crate::cli::moves::{
     DrainArgs, DrainDriveArgs, DrainEnclosureArgs, PlanCommand, RebalanceCommand,
 };
@@ -107,6 +108,15 @@ fn status(moves: &Moves) -> String {
     let mut text = format!("{}\n", bar(moves, moves.rate));
     let bound = ByteSize::bytes(moves.bound_bytes);
     let _ = writeln!(text, "least that any plan must move: {bound}");
+    for (what, rate) in [
+        ("moved and rebuilt", moves.rate),
+        ("rebuilt", moves.repair_rate),
+    ] {
+        if rate > 0 {
+            let rate = ByteSize::bytes(rate);
+            let _ = writeln!(text, "{what} lately: {rate}/s");
+        }
+    }
     if moves.unplaced > 0 {
         let count = moves.unplaced;
         let _ = writeln!(text, "{count} shards have nowhere to go: add drives");
@@ -152,18 +162,18 @@ pub(crate) async fn plan(command: &PlanCommand) -> Result<()> {
             };
             ("plan/add", &args.admin, ask)
         }
-        PlanCommand::Drain(args) | PlanCommand::Fail(args) => {
+        PlanCommand::Drain(args) | PlanCommand::Fail(args) | PlanCommand::Remove(args) => {
             let ask = MoveAsk {
                 drive: args.drive.map(|drive| drive.to_string()),
                 enclosure: args.enclosure.map(|id| id.get()),
                 ..MoveAsk::default()
             };
-            let drains = matches!(command, PlanCommand::Drain(_));
-            (
-                if drains { "plan/drain" } else { "plan/fail" },
-                &args.admin,
-                ask,
-            )
+            let path = match command {
+                PlanCommand::Fail(_) => "plan/fail",
+                PlanCommand::Remove(_) => "plan/remove",
+                _ => "plan/drain",
+            };
+            (path, &args.admin, ask)
         }
     };
     let answer: MoveAnswer = client(args)?.post(path, &ask).await?;
@@ -171,7 +181,8 @@ pub(crate) async fn plan(command: &PlanCommand) -> Result<()> {
     print(args, &plan, || shown(&plan))
 }
 
-fn shown(plan: &Plan) -> String {
+/// A plan, for people.
+pub(crate) fn shown(plan: &Plan) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<22} {value}");
@@ -197,7 +208,10 @@ fn shown(plan: &Plan) -> String {
     };
     line(
         "time",
-        plan.seconds.map_or("no rate is known yet".to_owned(), time),
+        plan.seconds
+            .map_or("no rate is known yet".to_owned(), |seconds| {
+                format!("{} at the present {}/s", time(seconds), bytes(plan.rate))
+            }),
     );
     line("volumes sealed for it", plan.seals.to_string());
     let sides = |name: &str, of: fn(&crate::admin::model::PlanSide) -> usize| {
@@ -224,6 +238,11 @@ fn shown(plan: &Plan) -> String {
             percent(plan.after.fullest)
         ),
     );
+    line("durability before", safety::shown(&plan.before.durability));
+    line("durability after", safety::shown(&plan.after.durability));
+    for refusal in &plan.refusals {
+        line("WOULD BE REFUSED", refusal.clone());
+    }
     if plan.unplaced > 0 {
         line("NOWHERE TO GO", format!("{} shards", plan.unplaced));
     }

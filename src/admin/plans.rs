@@ -1,54 +1,20 @@
-//! Moves in the admin API: how far they are, what a change would move, and orders.
+//! Moves in the admin API: how far they are, and what a change would move.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use enfilade_cluster::api::MetadataClient;
-use enfilade_cluster::api::moves::{Reason, Stage, Subject};
-use enfilade_cluster::api::root::{RootCommand, RootRefusal};
-use enfilade_cluster::env::Env;
+use enfilade_cluster::api::moves::Subject;
 use enfilade_placement::plan::{self, Input, Summary, Violated};
 use enfilade_placement::{
     ChainId, Drive, DriveId, DriveState, Enclosure, EnclosureId, EnclosureState, Generation,
-    RequestId, Topology, Volume, VolumeState,
+    Topology, Volume, VolumeState,
 };
 use hyper::StatusCode;
 
-use crate::admin::model;
 use crate::admin::status::{Facts, word};
+use crate::admin::{model, safety};
 
 /// A failure, with the status of the answer.
-type Failure = (StatusCode, String);
-
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
-    PlanAdd,
-    PlanDrain,
-    PlanFail,
-    Pause,
-    Resume,
-    Cancel,
-    Drain(Subject),
-    Out(EnclosureId),
-}
-
-impl Asked {
-    /// What a path asks for.
-    pub(crate) fn of(segments: &[&str]) -> Option<Self> {
-        Some(match segments {
-            ["plan", "add"] => Self::PlanAdd,
-            ["plan", "drain"] => Self::PlanDrain,
-            ["plan", "fail"] => Self::PlanFail,
-            ["moves", "pause"] => Self::Pause,
-            ["moves", "resume"] => Self::Resume,
-            ["moves", "cancel"] => Self::Cancel,
-            ["drives", id, "drain"] => Self::Drain(Subject::Drive(id.parse().ok()?)),
-            ["enclosures", id, "drain"] => Self::Drain(Subject::Enclosure(id.parse().ok()?)),
-            ["enclosures", id, "out"] => Self::Out(id.parse().ok()?),
-            _ => return None,
-        })
-    }
-}
+pub(crate) type Failure = (StatusCode, String);
 
 /// How far moves are.
 pub(crate) fn moves(facts: &Facts) -> model::Moves {
@@ -94,6 +60,7 @@ pub(crate) fn moves(facts: &Facts) -> model::Moves {
         moved_bytes: moves.done_bytes().min(moves.plan.bytes),
         backlog_bytes: moves.backlog_bytes(),
         rate: moves.rate,
+        repair_rate: moves.repair_rate,
         unplaced: moves.plan.unplaced,
         unreadable: moves.plan.unreadable,
         rebuilt_bytes_total: moves.rebuilt_bytes,
@@ -103,102 +70,9 @@ pub(crate) fn moves(facts: &Facts) -> model::Moves {
     }
 }
 
-/// Answers what is asked for.
-///
-/// # Errors
-/// Why not.
-pub(crate) async fn answer(
-    metadata: &dyn MetadataClient,
-    facts: &Facts,
-    asked: Asked,
-    how: model::MoveAsk,
-) -> Result<model::MoveAnswer, Failure> {
-    let mut answer = model::MoveAnswer::default();
-    match asked {
-        Asked::PlanAdd | Asked::PlanDrain | Asked::PlanFail => {
-            let change = change(asked, &how)?;
-            answer.plan = Some(what_if(facts, &change).await?);
-        }
-        Asked::Pause => order(metadata, RootCommand::PauseMoves(true)).await?,
-        Asked::Resume => order(metadata, RootCommand::PauseMoves(false)).await?,
-        Asked::Cancel => {
-            order(metadata, RootCommand::PauseMoves(true)).await?;
-            let intents = facts.view.moves.intents.iter();
-            let ended = intents
-                .filter(|one| one.stage == Stage::Make && one.reason != Reason::Repair)
-                .map(|one| one.id);
-            let ended: Vec<_> = ended.collect();
-            answer.cancelled = ended.len();
-            order(metadata, RootCommand::CancelMoves(ended)).await?;
-        }
-        Asked::Out(id) => {
-            let enclosure = facts.view.topology.enclosures.get(&id);
-            if enclosure.is_some_and(|one| one.state == EnclosureState::Up) {
-                let text = "the enclosure is up: drain it, or stop it first".to_owned();
-                return Err((StatusCode::CONFLICT, text));
-            }
-            let lost = Change::Fail(Subject::Enclosure(id));
-            answer.plan = Some(what_if(facts, &lost).await?);
-            let state = EnclosureState::Out;
-            order(metadata, RootCommand::SetEnclosure { id, state }).await?;
-        }
-        Asked::Drain(subject) => {
-            let on = !how.undo;
-            if on {
-                let plan = what_if(facts, &Change::Drain(subject)).await?;
-                if let Some(reason) = breaks(&plan).filter(|_| !how.force) {
-                    return Err((StatusCode::CONFLICT, reason));
-                }
-                answer.plan = Some(plan);
-            }
-            order(metadata, RootCommand::Drain { subject, on }).await?;
-        }
-    }
-    Ok(answer)
-}
-
-async fn order(metadata: &dyn MetadataClient, command: RootCommand) -> Result<(), Failure> {
-    let request = RequestId::new(Env::real().random.next_u128());
-    match metadata.root(request, command).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(refusal @ RootRefusal::NotFound(_))) => {
-            Err((StatusCode::NOT_FOUND, refusal.to_string()))
-        }
-        Ok(Err(refusal)) => Err((StatusCode::CONFLICT, refusal.to_string())),
-        Err(error) => Err((StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
-    }
-}
-
-/// The promise that a plan would break, if it would.
-fn breaks(plan: &model::Plan) -> Option<String> {
-    if plan.unplaced > 0 {
-        let text = format!(
-            "{} shards would have nowhere to go: add drives, or say --force to move the others",
-            plan.unplaced
-        );
-        return Some(text);
-    }
-    if plan.overflow_bytes > 0 {
-        let text = format!(
-            "{} bytes would not fit below the fill limit: add drives, or say --force",
-            plan.overflow_bytes
-        );
-        return Some(text);
-    }
-    let (before, after) = (
-        plan.before.one_enclosure_loses,
-        plan.after.one_enclosure_loses,
-    );
-    (after > before).then(|| {
-        format!(
-            "the loss of one enclosure would make {after} volumes unreadable ({before} now): add \
-             enclosures, or say --force"
-        )
-    })
-}
-
 /// A change of the cluster.
-enum Change {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Change {
     Add {
         drives: u32,
         capacity: Option<u64>,
@@ -208,16 +82,13 @@ enum Change {
     Fail(Subject),
 }
 
-fn change(asked: Asked, how: &model::MoveAsk) -> Result<Change, Failure> {
+/// The drive or enclosure that a request names.
+///
+/// # Errors
+/// When it names none, or both.
+pub(crate) fn subject(how: &model::MoveAsk) -> Result<Subject, Failure> {
     let wrong = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned());
-    if asked == Asked::PlanAdd {
-        return Ok(Change::Add {
-            drives: how.drives.unwrap_or(24).clamp(1, 1000),
-            capacity: how.capacity,
-            chain: how.chain.map(ChainId::new),
-        });
-    }
-    let subject = match (&how.drive, how.enclosure) {
+    Ok(match (&how.drive, how.enclosure) {
         (Some(drive), None) => {
             let id = drive
                 .parse()
@@ -226,15 +97,20 @@ fn change(asked: Asked, how: &model::MoveAsk) -> Result<Change, Failure> {
         }
         (None, Some(id)) => Subject::Enclosure(EnclosureId::new(id)),
         _ => return Err(wrong("name a drive or an enclosure")),
-    };
-    Ok(match asked {
-        Asked::PlanFail => Change::Fail(subject),
-        _ => Change::Drain(subject),
     })
 }
 
-/// What a change would move. Changes nothing.
-async fn what_if(facts: &Facts, change: &Change) -> Result<model::Plan, Failure> {
+/// A plan, and what it comes to for people.
+pub(crate) struct WhatIf {
+    pub(crate) plan: plan::Plan,
+    pub(crate) shown: model::Plan,
+}
+
+/// What a change would move, and how safe data is before and after. Changes nothing.
+///
+/// # Errors
+/// When there is nothing to be changed.
+pub(crate) async fn what_if(facts: &Facts, change: &Change) -> Result<WhatIf, Failure> {
     let mut topology = facts.view.topology.clone();
     let mut leaving = facts.view.moves.leaving(&topology);
     match change {
@@ -261,25 +137,30 @@ async fn what_if(facts: &Facts, change: &Change) -> Result<model::Plan, Failure>
             absent.filter(|id| !leaving.contains(id)).copied().collect()
         }
     };
-    let (volumes, other) = (facts.volumes.clone(), BTreeMap::new());
+    let (view, volumes) = (facts.view.clone(), facts.volumes.clone());
+    let none = BTreeMap::new();
     let planned = tokio::task::spawn_blocking(move || {
         let input = Input {
             topology: &topology,
             leaving: &leaving,
             waiting: &waiting,
-            other: &other,
+            other: &none,
             seed: 1,
         };
-        let live = volumes
-            .into_iter()
-            .filter(|one| one.state != VolumeState::Retired);
-        plan::plan(&input, live)
+        let live = volumes.iter();
+        let plan = plan::plan(&input, live.filter(|one| one.state != VolumeState::Retired));
+        let mut shown = shown(&plan, view.moves.rate);
+        shown.before.durability = safety::durability(&view, &view.topology, &volumes);
+        let mut after = volumes.into_iter().map(|one| (one.id, one)).collect();
+        plan::apply(&plan, &mut after);
+        let after: Vec<Volume> = after.into_values().collect();
+        shown.after.durability = safety::durability(&view, &topology, &after);
+        WhatIf { plan, shown }
     });
-    let plan = planned.await.map_err(|_| {
+    planned.await.map_err(|_| {
         let text = "the planner stopped".to_owned();
         (StatusCode::INTERNAL_SERVER_ERROR, text)
-    })?;
-    Ok(shown(&plan, facts.view.moves.rate))
+    })
 }
 
 fn drives_of(topology: &Topology, subject: Subject) -> Result<Vec<DriveId>, Failure> {
@@ -371,12 +252,14 @@ fn shown(plan: &plan::Plan, rate: u64) -> model::Plan {
         one_enclosure_loses: violated.one_enclosure_loses,
         fullest,
         emptiest,
+        durability: model::Durability::default(),
     };
     model::Plan {
         moves: plan.moves.len(),
         bytes: moved_bytes,
         rebuilt_bytes,
         bound_bytes,
+        rate,
         seconds: moved_bytes.checked_div(rate),
         seals: plan.seals.len(),
         before: side(violations.0, fullest.0, emptiest.0),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use enfilade_placement::units::ByteSize;
 
 use crate::admin::model::{BucketUsage, Drive, Enclosure, Fault, Scrub, Status, Volume};
+use crate::admin::safety;
 use crate::admin::status::{duration, group_name};
 
 /// The text of `enfilade status`.
@@ -96,6 +97,7 @@ fn data(text: &mut String, status: &Status) {
             missing.ranges
         ),
     );
+    line(text, "durability", &safety::shown(&status.durability));
 }
 
 /// How far scrub is on the drive that is furthest behind.

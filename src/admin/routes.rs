@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::admin::status::{self, Facts};
-use crate::admin::{ActError, Enclosures, drives, extents, model, plans};
+use crate::admin::{ActError, Enclosures, drives, extents, model, orders, plans};
 use crate::credentials::{RootCredentials, Token};
 
 const BODY_MAX: usize = 64 * 1024;
@@ -167,6 +167,10 @@ impl Admin {
             }
             ["drives"] => self.fact(drives::list).await,
             ["moves"] => self.fact(plans::moves).await,
+            ["settings"] => {
+                self.fact(|facts| model::Tuning::from(facts.view.tuning))
+                    .await
+            }
             ["volumes"] => {
                 let show = |facts: &Facts| -> Vec<model::Volume> {
                     facts
@@ -201,7 +205,13 @@ impl Admin {
         if let ["drives", id, "replace"] = segments {
             return self.replace_drive(id, body).await;
         }
-        if let Some(asked) = plans::Asked::of(segments) {
+        if *segments == ["settings"] {
+            return match self.tune(body).await {
+                Ok(answer) => answer,
+                Err((status, text)) => failure(status, &text),
+            };
+        }
+        if let Some(asked) = orders::Asked::of(segments) {
             return match self.plan(asked, body).await {
                 Ok(answer) => answer,
                 Err((status, text)) => failure(status, &text),
@@ -366,7 +376,7 @@ impl Admin {
 
     async fn plan(
         &self,
-        asked: plans::Asked,
+        asked: orders::Asked,
         body: Incoming,
     ) -> Result<Answer, (StatusCode, String)> {
         let wrong = |error: anyhow::Error| (StatusCode::BAD_REQUEST, format!("{error:#}"));
@@ -378,8 +388,23 @@ impl Admin {
             .map_err(away)?;
         let how: model::MoveAsk = read(body).await.map_err(wrong)?;
         let facts = self.facts().await.map_err(away)?;
-        let answer = plans::answer(metadata.as_ref(), &facts, asked, how).await?;
+        let answer = orders::answer(metadata.as_ref(), &facts, asked, how).await?;
+        if let (Some(id), Some(enclosures)) = (asked.removes(), self.enclosures.get()) {
+            let forgotten = enclosures.forget(id.get()).await;
+            forgotten.map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+        }
         Ok(json(StatusCode::OK, &answer))
+    }
+
+    async fn tune(&self, body: Incoming) -> Result<Answer, (StatusCode, String)> {
+        let wrong = |error: anyhow::Error| (StatusCode::BAD_REQUEST, format!("{error:#}"));
+        let away = |error: anyhow::Error| (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}"));
+        let metadata = self.metadata.get().context("the process is starting");
+        let metadata = metadata.map_err(away)?;
+        let wanted: model::Tuning = read(body).await.map_err(wrong)?;
+        let facts = self.facts().await.map_err(away)?;
+        let set = orders::tune(metadata.as_ref(), &facts, &wanted).await?;
+        Ok(json(StatusCode::OK, &set))
     }
 
     async fn begin(&self, body: Incoming) -> Answer {

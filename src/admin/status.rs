@@ -18,7 +18,7 @@ use enfilade_placement::{
 
 use self::verdict::{process_reason, reasons, warnings};
 use crate::admin::drives::Said;
-use crate::admin::model;
+use crate::admin::{model, safety};
 
 /// Everything that the metadata service said.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +76,7 @@ pub(crate) fn build(facts: &Facts, processes: &[model::Process]) -> model::Statu
         drives: drives(&sober.view, &said),
         volumes: volumes(&sober),
         missing: missing(&sober),
+        durability: safety::durability(&sober.view, &sober.view.topology, &sober.volumes),
         groups,
         ..model::Status::default()
     };
@@ -157,6 +158,7 @@ fn enclosures(facts: &Facts, processes: &[model::Process]) -> Vec<model::Enclosu
             drives_healthy: healthy.count(),
             capacity: drives.iter().map(|drive| drive.capacity).sum(),
             shards: shards.get(&enclosure.id).copied().unwrap_or(0),
+            maintenance_seconds: maintained(&facts.view, enclosure.id),
             meta: voters.contains(&enclosure.id),
             admin: enclosure.admin_address.clone(),
             process: processes
@@ -166,6 +168,13 @@ fn enclosures(facts: &Facts, processes: &[model::Process]) -> Vec<model::Enclosu
         }
     };
     topology.enclosures.values().map(of).collect()
+}
+
+/// For how many more seconds an enclosure's `out` is held off.
+fn maintained(view: &RootView, id: EnclosureId) -> Option<u64> {
+    let until = view.maintenance.get(&id)?;
+    let left = until.0.checked_sub(view.time.0)?;
+    (left > 0).then(|| left.div_ceil(1000))
 }
 
 fn drives(view: &RootView, said: &Said<'_>) -> model::Drives {

@@ -157,6 +157,19 @@ impl Ground {
         self.description.write(&self.layout)
     }
 
+    /// Describes an enclosure no more that was removed. Its folder stays.
+    ///
+    /// # Errors
+    /// When the folder of the cluster cannot be written.
+    pub(crate) fn forget(&mut self, id: EnclosureId) -> Result<()> {
+        let mut left = self.description.clone();
+        left.members.retain(|member| member.id != id);
+        left.removed.push(id);
+        left.write(&self.layout)?;
+        self.description = left;
+        Ok(())
+    }
+
     /// Describes one more enclosure, which has not joined yet. Written down before anything is
     /// made, so that a crash leaves nothing that is not known.
     ///
@@ -178,13 +191,7 @@ impl Ground {
             ),
         };
         let drives = drives.unwrap_or(self.description.drives);
-        let last = self
-            .description
-            .members
-            .iter()
-            .map(|member| member.id)
-            .max();
-        let id = last.map_or(EnclosureId::new(1), EnclosureId::next);
+        let id = self.description.next_id();
         let member = Member::new(id, chain, drives, env);
         self.description.members.push(member.clone());
         self.description.chains = self.description.chains.max(chain.get());

@@ -92,6 +92,16 @@ impl Children {
         state.run.write(&self.layout)
     }
 
+    /// Names an enclosure no more; its process has ended.
+    ///
+    /// # Errors
+    /// When `run.json` cannot be written.
+    pub(crate) fn forget(&self, id: u32) -> Result<()> {
+        let mut state = self.lock();
+        state.run.enclosures.retain(|enclosure| enclosure.id != id);
+        state.run.write(&self.layout)
+    }
+
     /// Whether the process of an enclosure lives; none when there is no such enclosure.
     pub(crate) fn lives(&self, id: u32) -> Option<bool> {
         let state = self.lock();

@@ -38,6 +38,9 @@ pub(crate) struct Description {
     /// Whether its birth is complete. Until then drives are formatted at the next start; after it
     /// an empty folder is a drive that is gone (PROTOCOLS 26).
     pub(crate) born: bool,
+    /// Enclosures that it had: their ids are not given again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) removed: Vec<EnclosureId>,
     /// The enclosures that it has.
     #[serde(rename = "enclosure")]
     pub(crate) members: Vec<Member>,
@@ -134,6 +137,7 @@ impl Description {
             drives: wish.drives.unwrap_or(DRIVES_DEFAULT),
             chains: wish.chains.unwrap_or(CHAINS_DEFAULT),
             born: false,
+            removed: Vec::new(),
             members: Vec::new(),
         };
         for index in 0..new.enclosures {
@@ -213,6 +217,13 @@ impl Description {
             "{chains} chains need {chains} enclosures at least"
         );
         Ok(())
+    }
+
+    /// An id that was never given.
+    pub(crate) fn next_id(&self) -> EnclosureId {
+        let given = self.members.iter().map(|member| member.id);
+        let last = given.chain(self.removed.iter().copied()).max();
+        last.map_or(EnclosureId::new(1), EnclosureId::next)
     }
 
     /// All drives.
@@ -345,6 +356,15 @@ mod tests {
         ] {
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn the_id_of_an_enclosure_that_was_removed_is_not_given_again() {
+        let mut made = new(Wish::default()).unwrap();
+        assert_eq!(made.next_id(), EnclosureId::new(7));
+        let last = made.members.pop().unwrap();
+        made.removed.push(last.id);
+        assert_eq!(made.next_id(), EnclosureId::new(7));
     }
 
     #[test]

@@ -242,4 +242,16 @@ impl Enclosures for OneProcess {
     async fn add(&self, new: model::AddEnclosure) -> Result<model::Acted, ActError> {
         Ok(self.grow(&new).await?)
     }
+
+    async fn forget(&self, id: u32) -> Result<(), ActError> {
+        let id = EnclosureId::new(id);
+        let mut ground = self.ground.lock().await;
+        ground.forget(id)?;
+        let node = lock(&self.nodes).remove(&id);
+        if let Some(node) = node {
+            self.local.remove(id);
+            node.stop().await;
+        }
+        Ok(write_run_file(&ground)?)
+    }
 }

@@ -11,6 +11,7 @@ use enfilade_cluster::api::MetadataClient;
 use enfilade_cluster::api::root::Addresses;
 use enfilade_cluster::env::Env;
 use enfilade_gateway::Gateway;
+use enfilade_placement::EnclosureId;
 
 use crate::admin::{ActError, Enclosures, model};
 use crate::credentials::RootCredentials;
@@ -377,5 +378,12 @@ impl Enclosures for Processes {
 
     async fn add(&self, new: model::AddEnclosure) -> Result<model::Acted, ActError> {
         Ok(self.grow(&new).await?)
+    }
+
+    async fn forget(&self, id: u32) -> Result<(), ActError> {
+        let mut ground = self.ground.lock().await;
+        ground.forget(EnclosureId::new(id))?;
+        self.children.stop(id, Stop::Ask).await;
+        Ok(self.children.forget(id)?)
     }
 }

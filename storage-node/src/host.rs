@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::commit::Committers;
 use crate::engine::index::rocks::IndexMemory;
+use crate::engine::pacer::PaceBounds;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 
@@ -24,6 +25,7 @@ pub struct Host {
     pub(crate) appends: Budget,
     pub(crate) reads: Budget,
     pub(crate) repairs: Budget,
+    pub(crate) pace: Arc<PaceBounds>,
 }
 
 impl Host {
@@ -43,6 +45,7 @@ impl Host {
             appends: Budget::new(settings.node_queue.get()),
             reads: Budget::new(settings.node_reads.get()),
             repairs: Budget::new(settings.repair_memory.get()),
+            pace: Arc::default(),
             settings: Arc::new(settings),
             env,
         }

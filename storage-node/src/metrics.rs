@@ -26,6 +26,7 @@ pub struct Metrics {
     pub(crate) dead: IntGaugeVec,
     pub(crate) state: IntGaugeVec,
     pub(crate) latency: GaugeVec,
+    pub(crate) pace: GaugeVec,
     pub(crate) damaged: IntGaugeVec,
     pub(crate) orphans: IntCounter,
     pub(crate) garbage: IntCounter,
@@ -101,6 +102,14 @@ fn latency() -> GaugeVec {
     GaugeVec::new(options, &["drive"]).expect("the name is well formed")
 }
 
+fn pace() -> GaugeVec {
+    let options = Opts::new(
+        "enfilade_storage_node_drive_pace_bytes",
+        "Bytes a second at which moves go onto or from a drive",
+    );
+    GaugeVec::new(options, &["drive"]).expect("the name is well formed")
+}
+
 /// A histogram whose buckets double, so many from the first on.
 fn doubling(name: &str, text: &str, first: f64, count: usize) -> Histogram {
     let buckets = prometheus::exponential_buckets(first, 2.0, count).expect("positive, and some");
@@ -163,6 +172,7 @@ impl Default for Metrics {
             ),
             state: state(),
             latency: latency(),
+            pace: pace(),
             damaged: by_drive(
                 "enfilade_storage_node_drive_damaged_places",
                 "Places in a drive's logs where synced records cannot be read",
@@ -219,6 +229,7 @@ impl Metrics {
             Box::new(self.dead.clone()),
             Box::new(self.state.clone()),
             Box::new(self.latency.clone()),
+            Box::new(self.pace.clone()),
             Box::new(self.damaged.clone()),
             Box::new(self.orphans.clone()),
             Box::new(self.garbage.clone()),

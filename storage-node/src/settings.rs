@@ -26,15 +26,9 @@ pub struct Settings {
     pub move_dead_grace: Duration,
     /// Shards that a node makes at once for moves, and as many for repairs.
     pub moves_at_once: u32,
-    /// Bytes a second of one shard on its way, while the drive that gets it has nothing else to do,
-    /// and while requests wait for it: rebalance and drain yield to clients.
-    pub move_rate: ByteSize,
-    /// As above.
-    pub move_rate_busy: ByteSize,
-    /// The same for shards that are lost and are rebuilt.
+    /// Bytes a second that repairs of a drive take at least, however busy it is; moves for other
+    /// reasons have a floor that operators set.
     pub rebuild_rate: ByteSize,
-    /// As above.
-    pub rebuild_rate_busy: ByteSize,
     /// How many reads a drive works on at once.
     pub drive_reads: u32,
     /// Shard logs that a drive keeps open. With 24 drives, and the files of their indexes, a
@@ -65,6 +59,9 @@ pub struct Settings {
     /// Within which every shard is scrubbed, by the time that its drive was served: bounds how long
     /// rot stays undetected (PROTOCOLS 22).
     pub scrub_period: Duration,
+    /// Within which the owners of all blobs of every shard are asked whether they are still
+    /// referenced, by the time that its node runs (PROTOCOLS 20).
+    pub reference_period: Duration,
     /// The least and the most bytes a second that scrub reads of one drive, whatever the period
     /// asks for. It stops while requests wait.
     pub scrub_rate_min: ByteSize,
@@ -117,10 +114,7 @@ impl Default for Settings {
             move_grace: Duration::from_secs(60),
             move_dead_grace: Duration::from_secs(600),
             moves_at_once: 4,
-            move_rate: ByteSize::mib(1024),
-            move_rate_busy: ByteSize::mib(16),
-            rebuild_rate: ByteSize::mib(1024),
-            rebuild_rate_busy: ByteSize::mib(64),
+            rebuild_rate: ByteSize::mib(64),
             drive_reads: 16,
             open_logs: 32,
             open_index_files: 32,
@@ -134,6 +128,7 @@ impl Default for Settings {
             compact_interval: Duration::from_secs(10),
             compact_drives: 4,
             scrub_period: Duration::from_secs(30 * 24 * 3600),
+            reference_period: Duration::from_secs(30 * 24 * 3600),
             scrub_rate_min: ByteSize::mib(1),
             scrub_rate_max: ByteSize::mib(64),
             presence_interval: Duration::from_secs(10),

@@ -48,6 +48,15 @@ pub(crate) async fn and_shrinkage_and_repair(flags: &[&str]) {
         "{plan}"
     );
     assert_eq!(total(&moves(&cluster).await), before);
+    for side in ["before", "after"] {
+        let nines = plan[side]["durability"]["nines"].as_f64().unwrap();
+        assert!(nines > 2.0, "{plan}");
+    }
+    let status = cluster.status().await;
+    assert!(
+        status["durability"]["nines"].as_f64().unwrap() > 2.0,
+        "{status}"
+    );
 
     // Grows: the new enclosure gets its share, and then nothing moves any more.
     cluster
@@ -90,6 +99,10 @@ pub(crate) async fn and_shrinkage_and_repair(flags: &[&str]) {
     assert!(replaced.is_ok(), "{replaced:?}");
     cluster.await_health(true).await;
 
+    maintenance(&cluster).await;
+    removal(&mut cluster, &id).await;
+    check(&cluster.client(), &objects).await;
+
     // All of it over a restart.
     cluster.stop().await;
     cluster.up().await;
@@ -97,6 +110,52 @@ pub(crate) async fn and_shrinkage_and_repair(flags: &[&str]) {
     cluster.await_health(true).await;
     assert_eq!(shards_in(&cluster, 2).await, 0);
     cluster.stop().await;
+}
+
+/// An enclosure is under maintenance until that is ended.
+async fn maintenance(cluster: &Cluster) {
+    let seconds = |status: &Value| {
+        let mut enclosures = status["enclosures"].as_array().unwrap().iter();
+        let third = enclosures.find(|enclosure| enclosure["id"] == 3);
+        third.unwrap()["maintenance_seconds"].as_u64()
+    };
+    let order = ["enclosure", "maintenance", "3", "--for", "30m"];
+    cluster.admin(&order).await.unwrap();
+    let status = cluster.status().await;
+    assert!(
+        (1700..=1800).contains(&seconds(&status).unwrap()),
+        "{status}"
+    );
+    assert!(
+        status["warnings"].to_string().contains("maintenance"),
+        "{status}"
+    );
+    let end = ["enclosure", "maintenance", "3", "--end"];
+    cluster.admin(&end).await.unwrap();
+    assert_eq!(seconds(&cluster.status().await), None);
+}
+
+/// What holds nothing any more is taken out for good, and not before.
+async fn removal(cluster: &mut Cluster, lost: &str) {
+    let refused = cluster.admin(&["enclosure", "remove", "1"]).await;
+    assert!(refused.unwrap_err().contains("metadata replicas"));
+    cluster.admin(&["drive", "remove", lost]).await.unwrap();
+    let refused = cluster.admin(&["enclosure", "remove", "5"]).await;
+    assert!(refused.unwrap_err().contains("drain it first"));
+    let plan = cluster.admin(&["plan", "remove", "--enclosure", "5"]).await;
+    assert!(
+        plan.unwrap()["refusals"]
+            .to_string()
+            .contains("drain it first")
+    );
+    cluster.admin(&["enclosure", "drain", "5"]).await.unwrap();
+    until(|| async { shards_in(cluster, 5).await == 0 }).await;
+    settle(cluster).await;
+    cluster.admin(&["enclosure", "remove", "5"]).await.unwrap();
+    let enclosures = cluster.status().await["enclosures"].clone();
+    let mut enclosures = enclosures.as_array().unwrap().iter();
+    assert!(enclosures.all(|one| one["id"] != 5));
+    cluster.await_health(true).await;
 }
 
 /// Objects, until enough volumes are sealed.

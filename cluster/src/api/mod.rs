@@ -18,6 +18,7 @@ pub mod moves;
 pub mod query;
 pub mod record;
 pub mod root;
+pub mod tuning;
 
 use std::time::Duration;
 

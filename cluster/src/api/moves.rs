@@ -119,8 +119,6 @@ pub struct PlanNote {
     pub unreadable: u64,
     /// Bytes that had been moved and rebuilt when the plan was noted; set by root.
     pub done_before: u64,
-    /// The root group's time then, in milliseconds; set by root.
-    pub noted_ms: u64,
 }
 
 /// Moves: those that are under way, and what they follow from.
@@ -138,8 +136,10 @@ pub struct Moves {
     pub moved_bytes: u64,
     /// What the last plan came to.
     pub plan: PlanNote,
-    /// Bytes a second at which the one before was carried out; 0: not known.
+    /// Bytes a second that were moved and rebuilt lately, while any were; 0: not known.
     pub rate: u64,
+    /// Bytes a second that were rebuilt lately, while any were; 0: not known.
+    pub repair_rate: u64,
 }
 
 impl Moves {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{GroupTime, Versioning};
 use super::key::RowPrefix;
 use super::moves::{Flip, Intent, MoveOrder, Moves, PlanNote, Subject};
+use super::tuning::Tuning;
 
 /// A command in the log of the root group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,6 +229,18 @@ pub enum RootCommand {
         /// The generation under which it was looked through.
         generation: Generation,
     },
+    /// Holds an enclosure's automatic `out` off for a while (PROTOCOLS 23).
+    Maintain {
+        /// The enclosure.
+        id: EnclosureId,
+        /// For so many milliseconds of the group's time from now, at most a week; 0 ends it.
+        for_ms: u64,
+    },
+    /// Takes a drive, or an enclosure with its drives, out of the topology for good; refused while
+    /// it has shards or metadata replicas. Its ids are never given or accepted again.
+    Remove(Subject),
+    /// Sets the figures that operators may set; refused when they cannot work together.
+    Tune(Tuning),
 }
 
 /// What a cluster is born with.
@@ -328,6 +341,12 @@ pub enum RootRefusal {
     /// What the drive holds was not compared with the other members yet.
     #[error("drive {0} is not reconciled yet")]
     DriveInDoubt(DriveId),
+    /// What is asked for cannot be done now; the reason.
+    #[error("{0}")]
+    Unfit(String),
+    /// It was removed for good.
+    #[error("{0} was removed from the cluster for good: add it anew, with another id")]
+    Removed(String),
 }
 
 /// A bucket.
@@ -461,9 +480,20 @@ pub struct RootView {
     pub ledger_rows: u64,
     /// Shards on their way to other drives.
     pub moves: Moves,
+    /// Enclosures whose `out` is held off, and until when.
+    pub maintenance: BTreeMap<EnclosureId, GroupTime>,
+    /// The figures that operators may set.
+    pub tuning: Tuning,
 }
 
 impl RootView {
+    /// Whether an enclosure is under maintenance at the time of the view.
+    pub fn is_maintained(&self, id: EnclosureId) -> bool {
+        self.maintenance
+            .get(&id)
+            .is_some_and(|until| *until > self.time)
+    }
+
     /// The partition that holds a row key.
     pub fn partition_of(&self, row: &[u8]) -> Option<&Partition> {
         self.partitions.values().find(|partition| {

@@ -14,6 +14,7 @@ use crate::api::root::{
     Addresses, Birth, Bucket, EtagKind, LedgerRange, LedgerRow, Partition, RootCommand,
     RootEnvelope, RootOutcome, RootRefusal, RootReply, RootView,
 };
+use crate::api::tuning::Tuning;
 
 use super::Lines;
 use super::samples::{BLOB, profile};
@@ -196,6 +197,12 @@ fn later_commands() -> Vec<RootCommand> {
             drive: DRIVE,
             generation: Generation::new(4),
         },
+        RootCommand::Maintain {
+            id: ENCLOSURE,
+            for_ms: 1_800_000,
+        },
+        RootCommand::Remove(Subject::Enclosure(ENCLOSURE)),
+        RootCommand::Tune(Tuning::default()),
     ]
 }
 
@@ -206,7 +213,6 @@ fn note() -> PlanNote {
         unplaced: 1,
         unreadable: 2,
         done_before: 3,
-        noted_ms: 4,
     }
 }
 
@@ -255,6 +261,9 @@ const fn command_name(command: &RootCommand) -> &'static str {
         RootCommand::NotePlan(_) => "note-plan",
         RootCommand::Drain { .. } => "drain",
         RootCommand::ReconcileDrive { .. } => "reconcile-drive",
+        RootCommand::Maintain { .. } => "maintain",
+        RootCommand::Remove(_) => "remove",
+        RootCommand::Tune(_) => "tune",
     }
 }
 
@@ -285,6 +294,8 @@ const fn refusal_name(refusal: &RootRefusal) -> &'static str {
         RootRefusal::DriveInService(_) => "drive-in-service",
         RootRefusal::IntentEnded(_) => "intent-ended",
         RootRefusal::DriveInDoubt(_) => "drive-in-doubt",
+        RootRefusal::Unfit(_) => "unfit",
+        RootRefusal::Removed(_) => "removed",
     }
 }
 
@@ -338,6 +349,8 @@ fn results_of_the_root_group_are_kept_as_they_were() {
         RootRefusal::DriveInService(DRIVE),
         RootRefusal::IntentEnded(INTENT),
         RootRefusal::DriveInDoubt(DRIVE),
+        RootRefusal::Unfit("why".to_owned()),
+        RootRefusal::Removed("drive".to_owned()),
     ] {
         let name = refusal_name(&refusal);
         let outcome: RootOutcome = Err(refusal);
@@ -406,7 +419,9 @@ fn states_and_views_are_kept_as_they_were() {
             moved_bytes: 1 << 41,
             plan: note(),
             rate: 1 << 30,
+            repair_rate: 1 << 29,
         },
+        maintenance: BTreeMap::from([(ENCLOSURE, GroupTime(600_000))]),
         ..RootView::default()
     };
     lines.add("view", &view);

@@ -99,7 +99,11 @@ impl Check<'_> {
             let mut known = volume.members.len() == volume.profile.width()
                 && drives.len() == volume.present().count()
                 && drives.len() >= volume.profile.ack_floor();
-            for drive in drives {
+            // A drive may be removed that only volumes were on that are no more.
+            for drive in drives
+                .into_iter()
+                .filter(|_| volume.state != VolumeState::Retired)
+            {
                 known &= self.rows.get(Table::Root, &keys::drive(drive))?.is_some();
             }
             self.expect(known, || {

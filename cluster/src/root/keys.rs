@@ -46,6 +46,10 @@ pub(super) enum Kind {
     Intent = 14,
     /// `0, drive (16)` or `1, enclosure (4)`: it is to be emptied. No value.
     Drain = 15,
+    /// `enclosure (4)`: until when its `out` is held off.
+    Maintenance = 16,
+    /// As `Drain`: it was removed for good. No value.
+    Removed = 17,
 }
 
 fn key(kind: Kind, rest: &[u8]) -> Vec<u8> {
@@ -153,6 +157,26 @@ pub(super) fn intents_of_volume(volume: VolumeId) -> Span {
 
 /// What is to be emptied.
 pub(super) fn drain(subject: Subject) -> Vec<u8> {
+    key(Kind::Drain, &subject_bytes(subject))
+}
+
+/// What was removed for good.
+pub(super) fn removed(subject: Subject) -> Vec<u8> {
+    key(Kind::Removed, &subject_bytes(subject))
+}
+
+/// Until when an enclosure's `out` is held off.
+pub(super) fn maintenance(id: EnclosureId) -> Vec<u8> {
+    key(Kind::Maintenance, &id.get().to_be_bytes())
+}
+
+/// The enclosure in a key of [`Kind::Maintenance`].
+pub(super) fn maintained(key: &[u8]) -> Option<EnclosureId> {
+    let id = key.get(1..)?.try_into().ok()?;
+    Some(EnclosureId::new(u32::from_be_bytes(id)))
+}
+
+fn subject_bytes(subject: Subject) -> Vec<u8> {
     let mut rest = Vec::with_capacity(17);
     match subject {
         Subject::Drive(id) => {
@@ -164,7 +188,7 @@ pub(super) fn drain(subject: Subject) -> Vec<u8> {
             rest.extend_from_slice(&id.get().to_be_bytes());
         }
     }
-    key(Kind::Drain, &rest)
+    rest
 }
 
 /// What a key of [`Kind::Drain`] names.

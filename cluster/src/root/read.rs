@@ -1,6 +1,8 @@
 //! Questions to the root state: pure reads of its rows.
 
-use enfilade_placement::{Chain, Enclosure, Topology, Volume, VolumeId};
+use std::collections::BTreeMap;
+
+use enfilade_placement::{Chain, Enclosure, EnclosureId, Topology, Volume, VolumeId};
 use serde::de::DeserializeOwned;
 
 use crate::api::command::GroupTime;
@@ -45,7 +47,16 @@ pub fn view(rows: &dyn Rows) -> Result<RootView, RowsError> {
         sealed_volumes: head.sealed_volumes,
         ledger_rows: head.ledger_rows,
         moves: moves(rows, &head)?,
+        maintenance: maintenance(rows)?,
+        tuning: head.tuning,
     })
+}
+
+fn maintenance(rows: &dyn Rows) -> Result<BTreeMap<EnclosureId, GroupTime>, RowsError> {
+    let span = keys::all(Kind::Maintenance);
+    let found = typed::collect::<GroupTime>(rows, Table::Root, &span, usize::MAX)?;
+    let entry = |(key, until): (Vec<u8>, _)| Some((keys::maintained(&key)?, until));
+    Ok(found.into_iter().filter_map(entry).collect())
 }
 
 fn moves(rows: &dyn Rows, head: &Head) -> Result<Moves, RowsError> {
@@ -57,7 +68,8 @@ fn moves(rows: &dyn Rows, head: &Head) -> Result<Moves, RowsError> {
         rebuilt_bytes: head.rebuilt_bytes,
         moved_bytes: head.moved_bytes,
         plan: head.plan,
-        rate: head.move_rate,
+        rate: head.work.rate(),
+        repair_rate: head.repair.rate(),
     })
 }
 

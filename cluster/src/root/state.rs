@@ -10,6 +10,7 @@ use crate::api::command::GroupTime;
 use crate::api::encoding;
 use crate::api::moves::{PlanNote, Subject};
 use crate::api::root::{RootOutcome, RootRefusal, RootReply};
+use crate::api::tuning::Tuning;
 use crate::root::keys::{self, Kind};
 use crate::rows::{Rows, RowsError, Table, Txn};
 use crate::typed;
@@ -44,8 +45,54 @@ pub(super) struct Head {
     pub(super) moved_bytes: u64,
     /// What the last plan came to.
     pub(super) plan: PlanNote,
-    /// Bytes a second at which the one before was carried out.
-    pub(super) move_rate: u64,
+    /// How fast shards were made lately, for whatever reason, and to repair alone.
+    pub(super) work: Pace,
+    pub(super) repair: Pace,
+    /// The figures that operators may set.
+    pub(super) tuning: Tuning,
+}
+
+/// How fast something was lately, by the group's time while any of it was under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Pace {
+    /// Bytes that were done.
+    bytes: u64,
+    /// Milliseconds that it took.
+    took_ms: u64,
+    /// Up to when that was counted.
+    counted: GroupTime,
+}
+
+impl Pace {
+    /// After so much work what was before counts half.
+    const MEMORY_MS: u64 = 30 * 60 * 1000;
+    /// The group's time comes in steps of seconds: less says nothing.
+    const KNOWN_MS: u64 = 5 * 1000;
+
+    /// Something begins, and nothing was under way: the time before does not count.
+    pub(super) const fn begin(&mut self, now: GroupTime) {
+        self.counted = now;
+    }
+
+    /// Something is done.
+    pub(super) const fn step(&mut self, now: GroupTime, bytes: u64) {
+        self.took_ms += now.0.saturating_sub(self.counted.0);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.counted = now;
+        if self.took_ms > Self::MEMORY_MS {
+            self.took_ms /= 2;
+            self.bytes /= 2;
+        }
+    }
+
+    /// Bytes a second; 0: not known.
+    pub(super) fn rate(&self) -> u64 {
+        if self.took_ms < Self::KNOWN_MS {
+            return 0;
+        }
+        let rate = u128::from(self.bytes) * 1000 / u128::from(self.took_ms);
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
 }
 
 /// Ids that were never given.
@@ -152,26 +199,39 @@ impl<'t, 'a> State<'t, 'a> {
     }
 
     /// Notes what a plan comes to.
-    pub(super) fn note_plan(&mut self, note: PlanNote) -> Result<RootReply, RowsError> {
+    pub(super) fn note_plan(&mut self, note: PlanNote) -> RootReply {
         let done_before = self
             .head
             .rebuilt_bytes
             .saturating_add(self.head.moved_bytes);
-        let noted_ms = clock(self.txn)?.now.0;
-        let old = self.head.plan;
-        let done = done_before.saturating_sub(old.done_before);
-        let took = noted_ms.saturating_sub(old.noted_ms);
-        if done > 0 && took > 0 {
-            let rate = u128::from(done) * 1000 / u128::from(took);
-            self.head.move_rate = u64::try_from(rate).unwrap_or(u64::MAX);
-        }
         self.head.plan = PlanNote {
             done_before,
-            noted_ms,
             ..note
         };
         self.changed = true;
-        Ok(RootReply::Done)
+        RootReply::Done
+    }
+
+    /// Sets the figures that operators may set.
+    pub(super) fn tune(&mut self, tuning: Tuning) {
+        self.changed |= self.head.tuning != tuning;
+        self.head.tuning = tuning;
+    }
+
+    /// Something was removed for good, and is not accepted again.
+    pub(super) fn refuse_removed(&self, subject: Subject) -> Result<(), Stop> {
+        if self
+            .txn
+            .get(Table::Root, &keys::removed(subject))?
+            .is_none()
+        {
+            return Ok(());
+        }
+        let what = match subject {
+            Subject::Drive(id) => format!("drive {id}"),
+            Subject::Enclosure(id) => format!("enclosure {id}"),
+        };
+        Err(RootRefusal::Removed(what).into())
     }
 
     /// Raises the revision when anything changed.

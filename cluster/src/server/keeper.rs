@@ -1,7 +1,7 @@
 //! What the leaders of the groups do by themselves, in one loop a process: tell the time, look
 //! after members, enclosures, drives, volumes and interrupted deletions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use enfilade_placement::{BucketId, EnclosureId, PartitionId, RequestId};
 use tokio::task::JoinHandle;
 
 use super::MetadataService;
-use super::mover::{MoveKeeper, Scene};
+use super::mover::{MoveKeeper, PAGE, Pages, Scene};
 use super::read;
 use super::volumes::VolumeKeeper;
 use crate::api::command::{GroupTime, PartitionCommand, PartitionEnvelope};
@@ -47,6 +47,8 @@ struct Keeper {
     volumes_at: Duration,
     /// When enclosures went out by themselves.
     outs: BTreeMap<EnclosureId, Duration>,
+    /// Enclosures that the brake holds.
+    braked: BTreeSet<EnclosureId>,
     /// Since when a bucket is seen in deletion or another change, at which revision.
     deletions: BTreeMap<BucketId, (u64, Duration)>,
     /// Changes of members that are under way.
@@ -219,6 +221,7 @@ impl Keeper {
             settings: &service.0.settings.keeper,
             view: &view,
             beats: &beats,
+            braked: &self.braked,
             now,
             seed: service.0.env.random.next_u64(),
         };
@@ -227,12 +230,13 @@ impl Keeper {
                 group.with_rows(|rows| root::read::volumes(rows, &[id]).map_err(read::failed));
             found.map(|mut found| found.pop())
         };
-        let volumes = || {
-            group.with_rows(|rows| {
-                root::read::all_volumes(rows, None, usize::MAX).map_err(read::failed)
-            })
-        };
-        match self.moves.keep(&scene, volume, volumes).await {
+        let table = Arc::clone(&group);
+        let pages: Pages = Arc::new(move |after| {
+            let page = table
+                .with_rows(|rows| root::read::all_volumes(rows, after, PAGE).map_err(read::failed));
+            page.map_err(|error| error.to_string())
+        });
+        match self.moves.keep(&scene, volume, &pages).await {
             Ok(commands) => {
                 for command in commands {
                     service.keep(command).await;
@@ -262,7 +266,7 @@ impl Keeper {
         let observed = Observed {
             silence: silence.collect(),
             outs: outs.collect(),
-            ..Observed::default()
+            held: view.maintenance.keys().copied().collect(),
         };
         let fill = super::planner::fill(view, &beats);
         let verdict = judge(
@@ -274,7 +278,11 @@ impl Keeper {
         metrics()
             .braked_enclosures
             .set(i64::try_from(verdict.braked.len()).unwrap_or(i64::MAX));
+        let maintained = i64::try_from(view.maintenance.len()).unwrap_or(i64::MAX);
+        metrics().maintained.set(maintained);
+        self.braked = verdict.braked.iter().map(|one| one.enclosure).collect();
         let mut commands = super::planner::drive_changes(view, &beats);
+        commands.extend(ended_maintenance(service, view));
         for change in verdict.changes {
             if change.to == enfilade_placement::EnclosureState::Out {
                 self.outs.insert(change.enclosure, now);
@@ -330,6 +338,16 @@ impl Keeper {
             });
         }
     }
+}
+
+/// Ends maintenance whose time is over.
+fn ended_maintenance(service: &MetadataService, view: &RootView) -> Vec<RootCommand> {
+    let Ok(time) = service.root_time() else {
+        return Vec::new();
+    };
+    let over = view.maintenance.iter().filter(|(_, until)| **until <= time);
+    let end = |(id, _): (&EnclosureId, _)| RootCommand::Maintain { id: *id, for_ms: 0 };
+    over.map(end).collect()
 }
 
 impl MetadataService {

@@ -5,14 +5,22 @@
 //! what it was made for changes (a drive is lost, added or to be emptied), the rest of it is thrown
 //! away. Nothing of this is durable: intents are, and another leader plans again.
 
+mod basis;
+mod survey;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use enfilade_placement::plan::{self, Input, Move, Plan};
+use enfilade_placement::plan::{self, Move, Plan};
 use enfilade_placement::{
-    DriveId, DriveState, EnclosureState, IntentId, Topology, Volume, VolumeId,
+    DriveId, DriveState, EnclosureId, EnclosureState, IntentId, Volume, VolumeId,
 };
 use tokio::task::JoinHandle;
+
+use self::basis::{Absent, Basis};
+use self::survey::{Ground, Survey};
+pub(super) use self::survey::{PAGE, Pages};
 
 use super::planner::HeardBeats;
 use crate::api::moves::{Intent, MoveOrder, PlanNote, Reason, Stage};
@@ -26,10 +34,9 @@ const PAUSES_UNDER_WAY: u32 = 6;
 /// What the root leader remembers of moves; forgotten when another one leads.
 #[derive(Default)]
 pub(super) struct MoveKeeper {
-    /// Since when drives cannot be reached or do not work.
-    absent: BTreeMap<DriveId, Duration>,
+    absent: Absent,
     /// A plan that is being made, and what for.
-    planning: Option<(Basis, JoinHandle<Plan>)>,
+    planning: Option<(Basis, JoinHandle<Result<Survey, String>>)>,
     /// What the last plan was made for.
     basis: Option<Basis>,
     /// Its moves that were not begun yet.
@@ -38,19 +45,13 @@ pub(super) struct MoveKeeper {
     planned: Option<(Duration, u64)>,
 }
 
-/// What a plan depends on beside the volumes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Basis {
-    topology: Topology,
-    leaving: BTreeSet<DriveId>,
-    waiting: BTreeSet<DriveId>,
-}
-
 /// What a turn of the keeper sees.
 pub(super) struct Scene<'a> {
     pub(super) settings: &'a KeeperSettings,
-    pub(super) view: &'a RootView,
+    pub(super) view: &'a Arc<RootView>,
     pub(super) beats: &'a HeardBeats,
+    /// Enclosures that would be out, were it no avalanche.
+    pub(super) braked: &'a BTreeSet<EnclosureId>,
     /// By the leader's clock.
     pub(super) now: Duration,
     /// Decides between equals.
@@ -58,14 +59,14 @@ pub(super) struct Scene<'a> {
 }
 
 impl MoveKeeper {
-    /// The next commands. `volume` finds one volume; `volumes` all of them, for a plan that is due.
+    /// The next commands. `volume` finds one volume; `pages` all of them, for a plan that is due.
     pub(super) async fn keep<E>(
         &mut self,
         scene: &Scene<'_>,
         volume: impl Fn(VolumeId) -> Result<Option<Volume>, E>,
-        volumes: impl FnOnce() -> Result<Vec<Volume>, E>,
+        pages: &Pages,
     ) -> Result<Vec<RootCommand>, E> {
-        let basis = self.basis(scene);
+        let basis = self.absent.basis(scene);
         let ended = useless(scene.view, &basis);
         let mut commands = Vec::new();
         if self.basis.as_ref() != Some(&basis) {
@@ -78,14 +79,22 @@ impl MoveKeeper {
             && let Some((made_for, plan)) = self.planning.take()
         {
             match plan.await {
+                Ok(Err(error)) => tracing::warn!(error, "the volumes cannot be read for a plan"),
                 // What it was made for is another by now.
-                Ok(_) if made_for != basis => {}
-                Ok(plan) => commands.extend(self.take_up(scene, made_for, plan)),
+                Ok(Ok(_)) if made_for != basis => {}
+                Ok(Ok(survey)) => {
+                    survey.show();
+                    commands.extend(self.take_up(scene, made_for, survey.plan));
+                }
                 Err(error) => tracing::error!(%error, "the planner stopped: a defect"),
             }
         }
         if self.is_due(scene, &basis) {
-            let plan = self.begin_plan(scene, &basis, volumes()?, &ended);
+            self.planned = Some((scene.now, scene.view.revision));
+            let goes_on = |one: &Intent| !ended.contains(&one.id);
+            let ground = Ground::new(scene, basis.clone(), goes_on);
+            let pages = Arc::clone(pages);
+            let plan = tokio::task::spawn_blocking(move || ground.survey(&pages));
             self.planning = Some((basis, plan));
         }
         if !ended.is_empty() {
@@ -94,53 +103,6 @@ impl MoveKeeper {
         commands.extend(self.begin_moves(scene, volume)?);
         gauge(scene.view, &self.queue);
         Ok(commands)
-    }
-
-    /// What a plan depends on now. A drive that does not work is waited for, unless an operator has
-    /// given it up, or the wait is over and it is no avalanche (PROTOCOLS 23).
-    fn basis(&mut self, scene: &Scene<'_>) -> Basis {
-        let view = scene.view;
-        let works = |id: &DriveId| {
-            let drive = view.topology.drives.get(id);
-            drive.is_some_and(|drive| drive.state.is_served())
-        };
-        self.absent
-            .retain(|id, _| view.topology.drives.contains_key(id) && !works(id));
-        for id in view.topology.drives.keys().filter(|id| !works(id)) {
-            self.absent.entry(*id).or_insert(scene.now);
-        }
-        let leaving = view.moves.leaving(&view.topology);
-        let waited =
-            |since: &Duration| scene.now.saturating_sub(*since) >= scene.settings.drive_out;
-        let decided = |id: &DriveId| {
-            let state = view.topology.drives.get(id).map(|drive| drive.state);
-            leaving.contains(id) || state == Some(DriveState::Replaced)
-        };
-        let mut allowed = avalanche_limit(&view.topology);
-        let mut waiting = BTreeSet::new();
-        for (id, since) in &self.absent {
-            if decided(id) {
-                continue;
-            }
-            let capacity = view
-                .topology
-                .drives
-                .get(id)
-                .map_or(0, |drive| drive.capacity);
-            if waited(since) && capacity <= allowed {
-                allowed -= capacity;
-            } else {
-                waiting.insert(*id);
-            }
-        }
-        metrics()
-            .waiting_drives
-            .set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
-        Basis {
-            topology: view.topology.clone(),
-            leaving,
-            waiting,
-        }
     }
 
     /// A plan is due when what the last was made for is another, or it is done and something has
@@ -155,47 +117,20 @@ impl MoveKeeper {
         if self.basis.as_ref() != Some(basis) {
             return true;
         }
-        if !self.queue.is_empty() || scene.view.revision == revision {
+        let done = scene.view.moves.intents.is_empty();
+        let waits = |step: &Move| scene.view.volumes.contains_key(&step.volume);
+        let stuck = done && self.queue.iter().all(waits);
+        let pauses = if done { 1 } else { PAUSES_UNDER_WAY };
+        if scene.view.revision == revision {
             return false;
         }
-        // Some that cannot be carried out do not hold up all others.
-        let done = scene.view.moves.intents.is_empty();
-        let pauses = if done { 1 } else { PAUSES_UNDER_WAY };
-        scene.now.saturating_sub(at) >= scene.settings.plans * pauses
-    }
-
-    fn begin_plan(
-        &mut self,
-        scene: &Scene<'_>,
-        basis: &Basis,
-        mut volumes: Vec<Volume>,
-        ended: &BTreeSet<IntentId>,
-    ) -> JoinHandle<Plan> {
-        self.planned = Some((scene.now, scene.view.revision));
-        // What is on its way counts as there.
-        for volume in &mut volumes {
-            let open = scene.view.volumes.get(&volume.id);
-            let bytes = open.map_or(0, |open| super::planner::bytes(open, scene.beats));
-            volume.bytes = volume.bytes.max(bytes);
-            for (member, place) in (0..).zip(&mut volume.members) {
-                let intent = scene.view.moves.intent(volume.id, member);
-                if let Some(intent) = intent.filter(|one| !ended.contains(&one.id)) {
-                    *place = Some(intent.to);
-                }
-            }
+        if !self.queue.is_empty() {
+            // What it waits for may never be sealed: most are within a second.
+            let long = scene.now.saturating_sub(at) >= scene.settings.plans * PAUSES_UNDER_WAY;
+            return stuck && long;
         }
-        let other = other(scene, &volumes);
-        let (basis, seed) = (basis.clone(), scene.seed);
-        tokio::task::spawn_blocking(move || {
-            let input = Input {
-                topology: &basis.topology,
-                leaving: &basis.leaving,
-                waiting: &basis.waiting,
-                other: &other,
-                seed,
-            };
-            plan::plan(&input, volumes)
-        })
+        // Some that cannot be carried out do not hold up all others.
+        scene.now.saturating_sub(at) >= scene.settings.plans * pauses
     }
 
     /// Takes a plan up; the commands that go before its moves.
@@ -217,7 +152,6 @@ impl MoveKeeper {
             unplaced: summary.unplaced as u64,
             unreadable: summary.unreadable as u64,
             done_before: 0,
-            noted_ms: 0,
         };
         let noted = scene.view.moves.plan;
         let mut commands = Vec::new();
@@ -230,9 +164,7 @@ impl MoveKeeper {
             Some(RootCommand::SealVolume { volume, epoch })
         };
         commands.extend(plan.seals.iter().filter_map(seal));
-        // A move of one that was open is planned again when it is sealed.
-        let sealed = |step: &Move| !scene.view.volumes.contains_key(&step.volume);
-        self.queue = plan.moves.into_iter().filter(sealed).collect();
+        self.queue = plan.moves.into();
         self.basis = Some(basis);
         commands
     }
@@ -259,7 +191,9 @@ impl MoveKeeper {
             } else {
                 (&mut others, ends(step.from, step.to))
             };
-            let held = moves.paused && !step.is_rebuild();
+            // One that was open when it was planned is moved when it is sealed (PROTOCOLS 12).
+            let unsealed = scene.view.volumes.contains_key(&step.volume);
+            let held = unsealed || (moves.paused && !step.is_rebuild());
             if held || !slots.have_room(&drives, settings) {
                 left.push_back(step);
                 continue;
@@ -310,17 +244,17 @@ fn ends(from: Option<DriveId>, to: DriveId) -> Vec<DriveId> {
 /// Intents that are of no use any more: their target is lost, or what they rebuild came back.
 fn useless(view: &RootView, basis: &Basis) -> BTreeSet<IntentId> {
     let lost = |drive: &DriveId| {
-        let there = basis.topology.drives.get(drive);
+        let there = basis.topology().drives.get(drive);
         let out = basis
-            .topology
+            .topology()
             .enclosure_of(*drive)
             .is_none_or(|enclosure| enclosure.state == EnclosureState::Out);
         out || there.is_none_or(|drive| !drive.state.is_served())
     };
     let back = |intent: &Intent| {
         let own = |drive: DriveId| {
-            let state = basis.topology.drives.get(&drive).map(|drive| drive.state);
-            basis.topology.is_present(drive) && state != Some(DriveState::Returned)
+            let state = basis.topology().drives.get(&drive).map(|drive| drive.state);
+            basis.topology().is_present(drive) && state != Some(DriveState::Returned)
         };
         let making = intent.stage == Stage::Make && intent.reason == Reason::Repair;
         making && intent.from.is_some_and(own)
@@ -329,40 +263,6 @@ fn useless(view: &RootView, basis: &Basis) -> BTreeSet<IntentId> {
         |intent: &&Intent| (intent.stage == Stage::Make && lost(&intent.to)) || back(intent);
     let intents = view.moves.intents.iter();
     intents.filter(ended).map(|one| one.id).collect()
-}
-
-/// Bytes of drives that may be given up without an operator: one enclosure's, or 5 % of all.
-fn avalanche_limit(topology: &Topology) -> u64 {
-    let mut by_enclosure = BTreeMap::new();
-    for drive in topology.drives.values() {
-        *by_enclosure.entry(drive.enclosure).or_insert(0u64) += drive.capacity;
-    }
-    let all: u64 = by_enclosure.values().sum();
-    by_enclosure
-        .values()
-        .copied()
-        .max()
-        .unwrap_or(0)
-        .max(all / 20)
-}
-
-/// Bytes in use that are no shards, in whole shards: what is less says nothing.
-fn other(scene: &Scene<'_>, volumes: &[Volume]) -> BTreeMap<DriveId, u64> {
-    let mut shards: BTreeMap<DriveId, u64> = BTreeMap::new();
-    for volume in volumes {
-        for (_, drive) in volume.present() {
-            *shards.entry(drive).or_default() += volume.bytes;
-        }
-    }
-    let grain = scene.view.volume_target.max(1);
-    let drives = scene.beats.values().flat_map(|(_, beat)| &beat.drives);
-    drives
-        .map(|drive| {
-            let own = shards.get(&drive.drive).copied().unwrap_or(0);
-            let more = drive.used.saturating_sub(own);
-            (drive.drive, more - more % grain)
-        })
-        .collect()
 }
 
 const fn reason(reason: plan::Reason) -> Reason {

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::ids::{DriveId, EnclosureId, Epoch, VolumeId};
 use crate::plan::level::{Goal, goal};
@@ -177,7 +177,7 @@ impl Aim<'_> {
 
 /// The least that an exhaustive search finds to get as far as a plan does.
 fn least_of_all(world: &World, plan: &Plan) -> u64 {
-    let nothing = (BTreeSet::new(), BTreeMap::new());
+    let nothing = (BTreeMap::new(), BTreeMap::new());
     let input = Input {
         topology: &world.topology,
         leaving: &world.leaving,
@@ -232,7 +232,7 @@ fn any_prices_give_a_lower_bound() {
     for case in 0..500 {
         let small = Small::draw(&mut random);
         let world = &small.world;
-        let nothing = (BTreeSet::new(), BTreeMap::new());
+        let nothing = (BTreeMap::new(), BTreeMap::new());
         let input = Input {
             topology: &world.topology,
             leaving: &world.leaving,
@@ -266,4 +266,29 @@ fn any_prices_give_a_lower_bound() {
             assert!(bound <= plan.summary.moved_bytes, "case {case}");
         }
     }
+}
+
+#[test]
+fn with_shards_of_mixed_sizes_a_plan_moves_at_most_one_shard_more_than_the_least() {
+    let mut random = SplitMix64::new(2);
+    let (mut moved, mut least_of, mut bound) = (0, 0, 0);
+    for case in 0..3_000 {
+        let small = Small::draw(&mut random);
+        if small.same {
+            continue;
+        }
+        let plan = small.world.plan();
+        let least = least_of_all(&small.world, &plan);
+        let summary = plan.summary;
+        assert!(
+            summary.moved_bytes <= least + SHARD,
+            "case {case}: {least}, {summary:?}"
+        );
+        moved += summary.moved_bytes;
+        least_of += least;
+        bound += summary.bound_bytes;
+    }
+    let all = format!("{moved} moved, {least_of} at least, {bound} by the bound");
+    assert!(moved * 100 <= least_of * 102, "{all}");
+    assert!(bound * 100 >= least_of * 96, "{all}");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Input;
+use super::{Input, Wait};
 use crate::ids::{ChainId, DriveId, EnclosureId};
 use crate::topology::{Drive, DriveState, EnclosureState, Topology};
 
@@ -36,6 +36,13 @@ pub(crate) struct Sites {
     pub(crate) other: Vec<u64>,
     /// Whether a drive can be read now.
     pub(crate) readable: Vec<bool>,
+    /// The same drive as one that is lost, by a drive that is waited for: what volumes have there
+    /// that cannot wait.
+    lost_as: Vec<u32>,
+    /// Whether the wait for a drive is over.
+    over: Vec<bool>,
+    /// The fault that took a drive which cannot be read: an enclosure, or the drive by itself.
+    fault: Vec<u64>,
     /// The enclosure of a drive.
     pub(crate) enclosure_of: Vec<u32>,
     /// The chain of an enclosure.
@@ -64,6 +71,9 @@ impl Sites {
             capacity: Vec::new(),
             other: Vec::new(),
             readable: Vec::new(),
+            lost_as: Vec::new(),
+            over: Vec::new(),
+            fault: Vec::new(),
             enclosure_of: Vec::new(),
             chain_of: chain_of.collect(),
             drives_in: vec![Vec::new(); enclosures.len()],
@@ -85,11 +95,62 @@ impl Sites {
             let other = input.other.get(&drive.id).copied();
             sites.other.push(other.unwrap_or(0));
             sites.readable.push(topology.is_present(drive.id));
+            let answers = topology.enclosures[&drive.enclosure].state <= EnclosureState::Suspect;
+            let fault = if answers { index } else { *enclosure };
+            sites
+                .fault
+                .push(u64::from(answers) << 32 | u64::from(fault));
+            let wait = input.waiting.get(&drive.id).copied();
+            sites.over.push(wait == Some(Wait::Over));
             sites.enclosure_of.push(*enclosure);
             sites.drives_in[*enclosure as usize].push(index);
         }
         sites.lookup = Lookup::new(&sites.drives);
+        for drive in sites.all() {
+            let wait = input.waiting.get(&sites.drives[drive as usize]);
+            let waits = sites.role(drive) == Role::Stays && !sites.is_readable(drive);
+            let lost_as = match waits && wait != Some(&Wait::Held) {
+                true => sites.add_lost(drive),
+                false => VACANT,
+            };
+            sites.lost_as.push(lost_as);
+        }
         sites
+    }
+
+    /// Adds a drive once more, as one that is lost. No enclosure has it: nothing goes there.
+    fn add_lost(&mut self, drive: u32) -> u32 {
+        let (lost, drive) = (self.drives.len(), drive as usize);
+        self.drives.push(self.drives[drive]);
+        self.role.push(Role::Lost);
+        self.capacity.push(self.capacity[drive]);
+        self.other.push(0);
+        self.readable.push(false);
+        self.enclosure_of.push(self.enclosure_of[drive]);
+        u32::try_from(lost).unwrap_or(VACANT)
+    }
+
+    /// Takes what a volume has on drives that are waited for as lost, when it cannot wait: it has
+    /// no redundant shard left, and more than one fault took them or the wait is over.
+    pub(crate) fn count_urgent(&self, members: &mut [u32], k: usize) {
+        let away = |drive: &u32| !self.is_readable(*drive);
+        if members.iter().filter(|drive| !away(drive)).count() != k {
+            return;
+        }
+        let fault = |(place, drive): (usize, &u32)| match self.fault.get(*drive as usize) {
+            Some(fault) => *fault,
+            None => u64::MAX - place as u64,
+        };
+        let faults = members.iter().enumerate().filter(|(_, drive)| away(drive));
+        let faults: BTreeSet<u64> = faults.map(fault).collect();
+        for drive in members.iter_mut().filter(|drive| away(drive)) {
+            let Some(lost_as) = self.lost_as.get(*drive as usize).filter(|d| **d != VACANT) else {
+                continue;
+            };
+            if faults.len() > 1 || self.over[*drive as usize] {
+                *drive = *lost_as;
+            }
+        }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -152,7 +213,7 @@ fn role(topology: &Topology, drive: &Drive, input: &Input<'_>) -> Role {
     let gone = !drive.state.is_served();
     match (enclosure, drive.state) {
         (None | Some(EnclosureState::Out), _) => Role::Lost,
-        _ if gone && input.waiting.contains(&drive.id) => Role::Stays,
+        _ if gone && input.waiting.contains_key(&drive.id) => Role::Stays,
         _ if gone => Role::Lost,
         // What it holds is neither readable nor given up.
         (Some(EnclosureState::Suspect | EnclosureState::Down), _) => Role::Stays,

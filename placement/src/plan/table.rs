@@ -52,12 +52,14 @@ impl Table {
         });
         // More profiles than that share their limits with the last: a cluster has a few.
         self.profile.push(u8::try_from(profile).unwrap_or(u8::MAX));
-        self.start.push(number(self.members.len()));
+        let first = self.members.len();
+        self.start.push(number(first));
         for member in &volume.members {
             let drive = member.and_then(|drive| sites.index(drive));
             self.members.push(drive.unwrap_or(VACANT));
             self.volume_of.push(number(self.ids.len()));
         }
+        sites.count_urgent(&mut self.members[first..], volume.profile.k());
         self.ids.push(volume.id);
         self.bytes.push(volume.bytes);
         self.state.push(volume.state);

@@ -499,7 +499,7 @@ fn a_gone_drive_waits_when_it_is_said_to() {
     settle(&mut world, "before");
     let drive = world.fail_drive().unwrap();
     world.topology.drives.get_mut(&drive).unwrap().state = DriveState::Gone;
-    let waiting = BTreeSet::from([drive]);
+    let waiting = BTreeMap::from([(drive, Wait::Usual)]);
     let input = Input {
         topology: &world.topology,
         leaving: &BTreeSet::new(),
@@ -510,3 +510,6 @@ fn a_gone_drive_waits_when_it_is_said_to() {
     assert_eq!(plan(&input, world.volumes.values()).moves, []);
     assert!(!world.plan().moves.is_empty());
 }
+
+mod mixed;
+mod urgent;

@@ -15,8 +15,10 @@ pub(crate) struct Moves {
     pub(crate) moved_bytes: u64,
     /// Bytes of it that are left.
     pub(crate) backlog_bytes: u64,
-    /// Bytes a second at which the plan before was carried out; 0: not known.
+    /// Bytes a second that were moved and rebuilt lately, while any were; 0: not known.
     pub(crate) rate: u64,
+    /// Bytes a second that were rebuilt lately, while any were; 0: not known.
+    pub(crate) repair_rate: u64,
     /// Members that have to go somewhere, and for which no drive has room.
     pub(crate) unplaced: u64,
     /// Volumes of which too little can be read to rebuild what is lost.
@@ -78,16 +80,19 @@ pub(crate) struct MoveAsk {
     /// `plan/drain`, `plan/fail`: an enclosure.
     #[serde(default)]
     pub(crate) enclosure: Option<u32>,
-    /// `drain`: takes it back.
+    /// `drain`, `maintenance`: takes it back.
     #[serde(default)]
     pub(crate) undo: bool,
-    /// `drain`: also when it would break a promise.
+    /// `drain`, `fail`: also when it would break a promise.
     #[serde(default)]
     pub(crate) force: bool,
+    /// `maintenance`: for how long.
+    #[serde(default)]
+    pub(crate) for_seconds: Option<u64>,
 }
 
 /// What a plan comes to.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     /// Moves and rebuilds.
     pub(crate) moves: usize,
@@ -97,7 +102,9 @@ pub(crate) struct Plan {
     pub(crate) rebuilt_bytes: u64,
     /// The least that any scheme must move to get as far.
     pub(crate) bound_bytes: u64,
-    /// Seconds that it takes at the rate of the plan before; none: not known.
+    /// Bytes a second that were moved and rebuilt lately; 0: not known.
+    pub(crate) rate: u64,
+    /// Seconds that it takes at that rate; none: not known.
     pub(crate) seconds: Option<u64>,
     /// Open volumes that are sealed for it.
     pub(crate) seals: usize,
@@ -111,10 +118,12 @@ pub(crate) struct Plan {
     pub(crate) unreadable: usize,
     /// Bytes that do not fit below the fill limit.
     pub(crate) overflow_bytes: u64,
+    /// Why a drain or a removal would be refused; empty: it would not.
+    pub(crate) refusals: Vec<String>,
 }
 
 /// How the cluster is on one side of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct PlanSide {
     /// Volumes with two members or more on one drive.
     pub(crate) drive_violations: usize,
@@ -128,10 +137,52 @@ pub(crate) struct PlanSide {
     pub(crate) fullest: u64,
     /// Of the emptiest.
     pub(crate) emptiest: u64,
+    /// How likely data is to last.
+    pub(crate) durability: Durability,
+}
+
+/// How likely data is to last a year, and what that follows from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Durability {
+    /// The number of nines of the share of data that is there after a year: 11 is 99.999999999 %.
+    pub(crate) nines: f64,
+    /// The same of the volume that is worst off.
+    pub(crate) worst_volume_nines: f64,
+    /// Failures of a drive a year.
+    pub(crate) drive_failures: f64,
+    /// Losses of an enclosure, for good, a year.
+    pub(crate) enclosure_losses: f64,
+    /// Bytes a second that the cluster rebuilds.
+    pub(crate) repair_rate: u64,
+    /// Whether that was measured; else it is assumed.
+    pub(crate) repair_measured: bool,
+    /// Mean hours from a loss to the end of its rebuild.
+    pub(crate) repair_hours: f64,
+}
+
+/// `GET` and `POST /admin/v1/settings`; what is left out stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tuning {
+    /// Failures of a drive a year, in millionths.
+    #[serde(default)]
+    pub(crate) drive_failures_ppm: Option<u32>,
+    /// Losses of an enclosure, for good, a year, in millionths.
+    #[serde(default)]
+    pub(crate) enclosure_losses_ppm: Option<u32>,
+    /// Bytes a second that each drive is assumed to add to repair, while nothing was measured.
+    #[serde(default)]
+    pub(crate) repair_rate: Option<u64>,
+    /// Bytes a second that moves onto a drive take at least.
+    #[serde(default)]
+    pub(crate) pace_floor: Option<u64>,
+    /// Bytes a second that moves onto a drive take at most.
+    #[serde(default)]
+    pub(crate) pace_ceiling: Option<u64>,
 }
 
 /// The answer to what changes moves.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct MoveAnswer {
     /// What it comes to, when that was asked or had to be known.
     pub(crate) plan: Option<Plan>,

@@ -1,11 +1,12 @@
 //! What an operator has to know: why the cluster is not healthy, and what else there is to say.
 
 use enfilade_cluster::api::root::RootView;
+use enfilade_placement::units::ByteSize;
 use enfilade_placement::{Drive, DriveState, EnclosureState};
 
 use crate::admin::drives::Said;
-use crate::admin::model;
-use crate::admin::status::{duration, group_name, word};
+use crate::admin::status::{Facts, duration, group_name, word};
+use crate::admin::{model, safety};
 
 /// Why the cluster is not healthy.
 pub(super) fn reasons(
@@ -101,9 +102,9 @@ pub(super) fn process_reason(process: &model::Process) -> Option<String> {
 const SCRUB_LATE: u64 = 2;
 
 /// What an operator should know although it is healthy.
-pub(super) fn warnings(status: &model::Status, view: &RootView, said: &Said<'_>) -> Vec<String> {
+pub(super) fn warnings(status: &model::Status, facts: &Facts, said: &Said<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
-    for drive in view.topology.drives.values() {
+    for drive in facts.view.topology.drives.values() {
         let scrub = said.scrub(drive);
         let late = scrub.filter(|scrub| scrub.oldest > scrub.period.saturating_mul(SCRUB_LATE));
         if let Some(scrub) = late {
@@ -127,6 +128,21 @@ pub(super) fn warnings(status: &model::Status, view: &RootView, said: &Said<'_>)
         warnings.push(format!(
             "{count} volumes are spread less than their profile wants"
         ));
+    }
+    if let Some(short) = safety::shortfall(&facts.view.topology, &facts.volumes) {
+        let (id, bytes) = (short.enclosure, ByteSize::bytes(short.bytes));
+        warnings.push(format!(
+            "the loss of enclosure {id} could not be made good: {bytes} of it would find no room in \
+             the others"
+        ));
+    }
+    for enclosure in &status.enclosures {
+        if let Some(seconds) = enclosure.maintenance_seconds {
+            let (id, minutes) = (enclosure.id, seconds.div_ceil(60));
+            warnings.push(format!(
+                "enclosure {id} is under maintenance for {minutes} more minutes: it is not given up"
+            ));
+        }
     }
     warnings
 }

@@ -119,7 +119,7 @@ impl Context {
         for gauge in [&metrics.capacity, &metrics.used].into_iter().chain(scrubs) {
             let _ = gauge.remove_label_values(&[&drive]);
         }
-        for gauge in [&metrics.latency, &upkeep.scrub_progress] {
+        for gauge in [&metrics.latency, &metrics.pace, &upkeep.scrub_progress] {
             let _ = gauge.remove_label_values(&[&drive]);
         }
     }
@@ -150,6 +150,7 @@ fn measure(context: &Context) {
         let label = &[drive.as_str()];
         let shards = engine.shards();
         let dead: u64 = shards.iter().map(|shard| shard.dead).sum();
+        metrics.pace.with_label_values(label).set(engine.pace());
         let damaged: u64 = shards.iter().map(|shard| u64::from(shard.damaged)).sum();
         metrics.dead.with_label_values(label).set(gauge(dead));
         metrics.damaged.with_label_values(label).set(gauge(damaged));

@@ -11,6 +11,7 @@ mod garbage;
 mod health;
 mod moves;
 mod orphans;
+mod references;
 mod repair;
 mod returned;
 mod shelf;
@@ -201,6 +202,7 @@ impl Agent {
         tasks.spawn(drives::checkpoint(Arc::clone(&context)));
         tasks.spawn(upkeep::compact(Arc::clone(&context)));
         tasks.spawn(upkeep::scrub(Arc::clone(&context)));
+        tasks.spawn(references::check(Arc::clone(&context)));
         tasks.spawn(absent::look(Arc::clone(&context)));
         tasks.spawn(upkeep::watch_scrub(Arc::clone(&context)));
         Self {

@@ -67,6 +67,7 @@ pub(super) async fn carry_out(context: Arc<Context>) {
             }
             () = context.node.host().env.clock.sleep(settings.repair_interval) => {}
         }
+        context.node.host().pace.set(&context.view().tuning);
         let intents = ours(&context);
         let wanted = |id: &IntentId| intents.iter().any(|(intent, _)| intent.id == *id);
         later.retain(|id, _| wanted(id));
@@ -258,6 +259,18 @@ async fn make(
     }
 }
 
+/// The reference check of a shard that is where it should be (PROTOCOLS 20).
+pub(super) async fn refer(
+    context: &Context,
+    engine: &Arc<Engine>,
+    key: ShardKey,
+) -> Result<(), Left> {
+    match volume(context, key).await? {
+        Some(volume) => check::look_through(context, engine, key, &volume).await,
+        None => Ok(()),
+    }
+}
+
 /// A volume as root has it now; none when it is retired.
 async fn volume(context: &Context, key: ShardKey) -> Result<Option<Volume>, Left> {
     let volumes = context.metadata.volumes(&[key.volume]).await?;
@@ -278,16 +291,13 @@ const fn cause(reason: Reason) -> Cause {
 }
 
 fn pace(reason: Reason, settings: &Settings) -> Throttle {
-    let (idle, busy) = match reason {
-        Reason::Repair => (settings.rebuild_rate, settings.rebuild_rate_busy),
-        Reason::Drain | Reason::Spread | Reason::Rebalance => {
-            (settings.move_rate, settings.move_rate_busy)
-        }
+    let least = match reason {
+        Reason::Repair => settings.rebuild_rate.get(),
+        Reason::Drain | Reason::Spread | Reason::Rebalance => 1,
     };
     Throttle {
-        busy: Some(busy.get()),
-        idle: Some(idle.get()),
-        gives_way: false,
+        paced: Some(least),
+        ..Throttle::default()
     }
 }
 

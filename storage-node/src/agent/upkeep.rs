@@ -34,7 +34,7 @@ pub(super) async fn compact(context: Arc<Context>) {
 
 /// Has something done for each drive that is served, for as long as it is: the task ends when the
 /// engine fails or is let go.
-async fn each_drive<F>(context: &Context, work: impl Fn(Weak<Engine>) -> F)
+pub(super) async fn each_drive<F>(context: &Context, work: impl Fn(Weak<Engine>) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -72,6 +72,7 @@ async fn compact_drive(context: Arc<Context>, engine: Weak<Engine>, turns: Arc<S
         busy: Some(settings.compact_rate_busy.get()),
         idle: Some(settings.compact_rate.get()),
         gives_way: false,
+        paced: None,
     };
     while context.pause(settings.compact_interval).await {
         // Waited for without the engine: a drive that failed is let go meanwhile.
@@ -197,6 +198,7 @@ async fn scrub_due(engine: &Arc<Engine>, settings: &Settings) {
             busy: Some(least),
             idle: Some((live / seconds).clamp(least, most)),
             gives_way: true,
+            paced: None,
         };
         match engine.scrub_at(key, &throttle).await {
             Ok(found) => tracing::debug!(%drive, ?key, ?found, "scrubbed a shard"),

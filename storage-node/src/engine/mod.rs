@@ -15,6 +15,7 @@ mod lost;
 pub(crate) mod metrics;
 mod open;
 mod pace;
+pub(crate) mod pacer;
 mod probe;
 mod pulse;
 mod read;
@@ -160,6 +161,7 @@ pub struct Engine {
     /// What was found in the logs when it was opened.
     recovered: Report,
     pulse: Pulse,
+    pacer: pacer::Pacer,
     /// Bytes that it may use; none: all of the file system.
     capacity: Option<u64>,
     /// Bytes of logs in the making, by compaction.

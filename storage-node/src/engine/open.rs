@@ -147,6 +147,7 @@ impl Engine {
             faults_found: AtomicU64::new(1),
             recovered,
             pulse: Pulse::default(),
+            pacer: super::pacer::Pacer::default(),
             capacity,
             successors: AtomicU64::new(0),
             space: Mutex::default(),

@@ -17,6 +17,8 @@ pub(crate) struct Throttle {
     pub(crate) idle: Option<u64>,
     /// Whether it stops while requests wait, instead of going on at another rate.
     pub(crate) gives_way: bool,
+    /// Whether it goes at the pace of moves instead, and at which rate at least.
+    pub(crate) paced: Option<u64>,
 }
 
 impl Throttle {
@@ -32,6 +34,9 @@ impl Throttle {
 
     /// Waits after so many bytes.
     pub(crate) async fn spend(&self, engine: &Engine, bytes: u64) {
+        if let Some(least) = self.paced {
+            return engine.spend(bytes, least).await;
+        }
         let mut pause = self.pause(bytes, engine.is_busy());
         let clock = &engine.host().env.clock;
         if self.gives_way && engine.is_busy() {
@@ -48,6 +53,26 @@ impl Throttle {
 }
 
 impl Engine {
+    /// Waits after so many bytes of moves, as long as the drive's pace asks for.
+    pub(crate) async fn spend(&self, bytes: u64, least: u64) {
+        let clock = &self.host.env.clock;
+        let pause = self.pacer.spend(clock.now(), bytes, least, &self.host.pace);
+        if !pause.is_zero() {
+            clock.sleep(pause).await;
+        }
+    }
+
+    /// A client's request has been answered: what it took decides on the pace of moves.
+    pub(crate) fn observe(&self, began: Duration, bytes: u64) {
+        let took = self.host.env.clock.now().saturating_sub(began);
+        self.pacer.observe(took, bytes);
+    }
+
+    /// Bytes a second at which moves go onto or from this drive; 0: none has yet.
+    pub(crate) fn pace(&self) -> f64 {
+        self.pacer.rate()
+    }
+
     /// Whether requests wait for the drive, so that other work should give way.
     pub(crate) fn is_busy(&self) -> bool {
         let reads = self.reads.available_permits();
@@ -66,6 +91,7 @@ mod tests {
             busy: Some(1000),
             idle: Some(10_000),
             gives_way: false,
+            paced: None,
         };
         assert_eq!(throttle.pause(500, true), Duration::from_millis(500));
         assert_eq!(throttle.pause(500, false), Duration::from_millis(50));

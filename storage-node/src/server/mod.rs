@@ -234,9 +234,16 @@ impl StorageNode {
         let engine = self.engine(&request.at)?;
         let lease = self.host.reads.lease(bytes).await;
         let key = shard_key(&request.at);
+        let began = self.host.env.clock.now();
         let mut answers = engine.read(key, request.blob, request.ranges.clone()).await;
         let read = answers.iter().flatten().map(|b| b.bytes.len() as u64).sum();
         self.host.metrics.count_read(request.cause, read);
+        match request.cause {
+            Cause::Get => engine.observe(began, read),
+            // The drive that gives has clients, too.
+            Cause::Rebalance => engine.spend(read, 1).await,
+            _ => {}
+        }
         if answers
             .iter()
             .any(|answer| matches!(answer, Err(FragmentFault::Missing)))
@@ -305,8 +312,10 @@ impl Admitted {
             marks: header.committed,
             payload: fragments,
         };
+        let began = engine.host().env.clock.now();
         let ack = engine.append(key, append, admission).await;
         if ack.is_ok() {
+            engine.observe(began, bytes);
             engine.host().metrics.count_write(Cause::Put, bytes);
         }
         ack.map_err(|error| shard_error(volume, error))

@@ -5,6 +5,7 @@ use enfilade_placement::{
 };
 
 use super::members;
+use crate::api::moves::Subject;
 use crate::api::root::{RootRefusal, RootReply};
 use crate::root::keys::{self, Kind};
 use crate::root::state::{DriveRow, State, Stop};
@@ -28,6 +29,12 @@ pub(super) fn apply(
     offer: &Offer,
     request: RequestId,
 ) -> Result<RootReply, Stop> {
+    for subject in [
+        Subject::Drive(offer.drive),
+        Subject::Enclosure(offer.enclosure),
+    ] {
+        state.refuse_removed(subject)?;
+    }
     let enclosure = state.enclosure(offer.enclosure)?;
     let known = state.load::<DriveRow>(&keys::drive(offer.drive))?;
     let attached = known

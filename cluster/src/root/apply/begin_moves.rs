@@ -4,14 +4,24 @@ use enfilade_placement::{DriveId, DriveState, EnclosureState, IntentId, Volume};
 
 use crate::api::moves::{Intent, MoveOrder, Reason, Stage, may_move};
 use crate::api::root::RootReply;
-use crate::root::keys;
-use crate::root::state::{DriveRow, State, Stop};
+use crate::root::keys::{self, Kind};
+use crate::root::state::{self, DriveRow, State, Stop};
 use crate::rows::Table;
 use crate::typed;
 
 /// Begins those that are fit: what a plan was made for may have changed since, and the rest of it
 /// is as good as before.
 pub(super) fn apply(state: &mut State<'_, '_>, orders: &[MoveOrder]) -> Result<RootReply, Stop> {
+    let span = keys::all(Kind::Intent);
+    let under_way = typed::collect::<Intent>(state.rows(), Table::Root, &span, usize::MAX)?;
+    let making = || under_way.iter().filter(|(_, one)| one.stage == Stage::Make);
+    let now = state::clock(state.rows())?.now;
+    if making().next().is_none() {
+        state.head.work.begin(now);
+    }
+    if !making().any(|(_, one)| one.reason == Reason::Repair) {
+        state.head.repair.begin(now);
+    }
     let mut begun = Vec::new();
     for order in orders {
         let Some(from) = fit(state, order)? else {

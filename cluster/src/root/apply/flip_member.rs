@@ -6,7 +6,7 @@ use enfilade_placement::{Chain, Drive, Enclosure, Topology, Volume};
 use crate::api::moves::{Flip, Intent, Reason, Stage, may_move};
 use crate::api::root::{RootRefusal, RootReply};
 use crate::root::keys::{self, Kind};
-use crate::root::state::{DriveRow, State, Stop};
+use crate::root::state::{self, DriveRow, State, Stop};
 use crate::rows::{RowsError, Table};
 use crate::typed;
 
@@ -42,6 +42,11 @@ pub(super) fn apply(state: &mut State<'_, '_>, flip: &Flip) -> Result<RootReply,
         Reason::Drain | Reason::Spread | Reason::Rebalance => &mut state.head.moved_bytes,
     };
     *sum = sum.saturating_add(bytes);
+    let now = state::clock(state.rows())?.now;
+    state.head.work.step(now, bytes);
+    if reason == Reason::Repair {
+        state.head.repair.step(now, bytes);
+    }
     Ok(RootReply::Volume(volume))
 }
 

@@ -5,8 +5,9 @@ use enfilade_placement::{Epoch, Incarnation, PartitionId};
 use crate::api::key::RowPrefix;
 use crate::api::moves::PlanNote;
 use crate::api::root::{Birth, Partition, RootReply};
+use crate::api::tuning::Tuning;
 use crate::root::keys::{self, Kind};
-use crate::root::state::{Head, NextIds};
+use crate::root::state::{Head, NextIds, Pace};
 use crate::rows::{Table, Txn};
 use crate::typed;
 
@@ -38,7 +39,9 @@ pub(in crate::root) fn apply(txn: &mut Txn<'_>, birth: &Birth) -> RootReply {
         rebuilt_bytes: 0,
         moved_bytes: 0,
         plan: PlanNote::default(),
-        move_rate: 0,
+        work: Pace::default(),
+        repair: Pace::default(),
+        tuning: Tuning::default(),
     };
     let partition = Partition {
         id: FIRST_PARTITION,

@@ -2,6 +2,7 @@
 
 use enfilade_placement::{Chain, ChainId, Enclosure, EnclosureId, EnclosureState};
 
+use crate::api::moves::Subject;
 use crate::api::root::{Addresses, RootReply};
 use crate::root::keys::{self, Kind};
 use crate::root::state::{State, Stop, not_found};
@@ -17,6 +18,7 @@ pub(super) fn apply(
     addresses: &Addresses,
 ) -> Result<RootReply, Stop> {
     let id = id.unwrap_or(EnclosureId::new(state.head.next.enclosure));
+    state.refuse_removed(Subject::Enclosure(id))?;
     // The allocator must have a next one.
     let Some(next) = id.get().checked_add(1).filter(|_| id.get() > 0) else {
         return Err(not_found(format!("enclosure: {id}")));

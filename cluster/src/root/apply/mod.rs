@@ -12,10 +12,12 @@ mod flip_member;
 pub(super) mod init;
 mod join_enclosure;
 pub(super) mod ledger;
+mod maintain;
 mod members;
 mod open_volume;
 mod reconcile_drive;
 mod refine_faults;
+mod remove;
 mod replace_drive;
 mod report_faults;
 mod resume_volume;
@@ -27,6 +29,7 @@ mod set_etag;
 mod set_versioning;
 mod suspend_volume;
 pub(super) mod tick;
+mod tune;
 mod volume_fenced;
 
 use crate::api::moves::Stage;
@@ -75,8 +78,11 @@ pub(super) fn command(
         RootCommand::EndMoves(intents) => cancel_moves::apply(state, intents, Stage::Check),
         RootCommand::CancelMoves(intents) => cancel_moves::apply(state, intents, Stage::Make),
         RootCommand::PauseMoves(paused) => Ok(state.pause_moves(*paused)),
-        RootCommand::NotePlan(note) => Ok(state.note_plan(*note)?),
+        RootCommand::NotePlan(note) => Ok(state.note_plan(*note)),
         RootCommand::Drain { subject, on } => drain::apply(state, *subject, *on),
+        RootCommand::Maintain { id, for_ms } => maintain::apply(state, *id, *for_ms),
+        RootCommand::Remove(subject) => remove::apply(state, *subject),
+        RootCommand::Tune(tuning) => tune::apply(state, tuning),
         RootCommand::OpenVolume {
             profile,
             members,

@@ -7,4 +7,5 @@ mod ledger;
 mod moves;
 mod random;
 mod topology;
+mod upkeep;
 mod volumes;

@@ -153,6 +153,11 @@ fn moves() -> impl Strategy<Value = RootCommand> {
         1 => vec((1u64..9).prop_map(IntentId::new), 0..3).prop_map(RootCommand::CancelMoves),
         2 => vec((1u64..9).prop_map(IntentId::new), 0..5).prop_map(RootCommand::EndMoves),
         1 => any::<bool>().prop_map(RootCommand::PauseMoves),
+        1 => subject.clone().prop_map(RootCommand::Remove),
+        1 => (1u32..8, 0u64..2).prop_map(|(id, for_ms)| {
+            let id = EnclosureId::new(id);
+            RootCommand::Maintain { id, for_ms }
+        }),
         1 => (subject, any::<bool>())
             .prop_map(|(subject, on)| RootCommand::Drain { subject, on }),
     ]

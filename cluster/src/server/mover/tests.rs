@@ -24,6 +24,16 @@ struct Leader {
     flipped: u64,
     /// Intents are begun but not carried out.
     stuck: bool,
+    braked: BTreeSet<EnclosureId>,
+}
+
+/// The table in pages of seven.
+fn pages(all: &[Volume]) -> Pages {
+    let all = all.to_vec();
+    Arc::new(move |after| {
+        let rest = all.iter().filter(|one| Some(one.id) > after);
+        Ok(rest.take(7).cloned().collect())
+    })
 }
 
 impl Leader {
@@ -43,6 +53,7 @@ impl Leader {
             requests: 0,
             flipped: 0,
             stuck: false,
+            braked: BTreeSet::new(),
         };
         for _ in 0..enclosures {
             leader.add_enclosure().await;
@@ -124,21 +135,18 @@ impl Leader {
     /// One turn of the leader, and all that nodes do after it.
     async fn turn(&mut self) {
         self.now += Duration::from_secs(6);
-        let (view, all) = (self.view().await, self.volumes().await);
+        let (view, all) = (Arc::new(self.view().await), self.volumes().await);
         let beats = HeardBeats::default();
         let scene = Scene {
             settings: &self.settings,
             view: &view,
             beats: &beats,
+            braked: &self.braked,
             now: self.now,
             seed: 7,
         };
         let find = |id| Ok::<_, ()>(all.iter().find(|volume| volume.id == id).cloned());
-        let commands = self
-            .keeper
-            .keep(&scene, find, || Ok(all.clone()))
-            .await
-            .unwrap();
+        let commands = self.keeper.keep(&scene, find, &pages(&all)).await.unwrap();
         if let Some((_, plan)) = &self.keeper.planning {
             while !plan.is_finished() {
                 tokio::task::yield_now().await;
@@ -232,6 +240,13 @@ impl Leader {
             }
         }
         shards
+    }
+
+    async fn set_enclosure(&mut self, id: u32, state: EnclosureState) {
+        let id = EnclosureId::new(id);
+        self.command(RootCommand::SetEnclosure { id, state })
+            .await
+            .unwrap();
     }
 
     async fn set_drive(&mut self, drive: u128, state: DriveState) {
@@ -444,3 +459,58 @@ async fn repairs_do_not_wait_for_other_moves() {
         "{intents:?}"
     );
 }
+
+/// PROTOCOLS 23.
+#[tokio::test]
+async fn the_brake_does_not_hold_volumes_with_no_redundant_shard_left() {
+    let mut leader = Leader::new(8, 60).await;
+    leader.settle().await;
+    for id in [1, 2] {
+        leader.set_enclosure(id, EnclosureState::Down).await;
+    }
+    let lost = |volume: &Volume, topology: &enfilade_placement::Topology| {
+        enfilade_placement::health::survival(topology, volume)
+            .missing
+            .len()
+    };
+    let topology = leader.view().await.topology;
+    let bare = leader.volumes().await;
+    let bare: Vec<_> = bare
+        .iter()
+        .filter(|one| lost(one, &topology) == 2)
+        .collect();
+    assert!(bare.len() > 3);
+    leader.settle().await;
+    let after = leader.volumes().await;
+    assert!(after.iter().all(|volume| lost(volume, &topology) < 2));
+    assert!(
+        after.iter().any(|volume| lost(volume, &topology) == 1),
+        "others wait"
+    );
+}
+
+/// PROTOCOLS 23.
+#[tokio::test]
+async fn what_is_under_maintenance_is_not_rebuilt_until_that_ends() {
+    let mut leader = Leader::new(7, 40).await;
+    leader.settle().await;
+    let before = leader.flipped;
+    let (id, for_ms) = (EnclosureId::new(1), 1_800_000);
+    leader
+        .command(RootCommand::Maintain { id, for_ms })
+        .await
+        .unwrap();
+    leader.set_drive(100, DriveState::Gone).await;
+    leader.turn().await;
+    leader.now += leader.settings.drive_out * 2;
+    leader.settle().await;
+    assert_eq!(leader.flipped, before);
+    leader
+        .command(RootCommand::Maintain { id, for_ms: 0 })
+        .await
+        .unwrap();
+    leader.settle().await;
+    assert_eq!(leader.shards().await.get(&DriveId::new(100)), None);
+}
+
+mod crashes;

@@ -286,3 +286,32 @@ async fn what_was_made_for_a_move_that_was_cancelled_is_dropped() {
     assert!(read_at(&ward, 1, &ward.volume, what).await.is_ok());
     ward.stop().await;
 }
+
+/// PROTOCOLS 20.
+#[tokio::test]
+async fn a_dead_blob_whose_garbage_was_lost_is_dropped_within_the_period() {
+    let (ward, written) = sealed().await;
+    let engine = engine_of(&ward, 1);
+    let (key, dead) = (ward.key(0), BlobId::new(99));
+    let header = append_of(ward.at(0).await, dead, 0, &sample(0..1, 4096));
+    let append = Append {
+        epoch: now(&ward).await.epoch,
+        blob: dead,
+        first_stripe: 0,
+        fragments: header.header.fragments,
+        owner: Some(ward.owner(99)),
+        marks: vec![dead],
+        payload: header.fragments,
+    };
+    let admission = engine.admit(4096).unwrap();
+    engine.append(key, append, admission).await.unwrap();
+    until("it is dropped", || async {
+        engine.stripes(key, dead).await.unwrap().is_empty()
+    })
+    .await;
+    // What is referenced stays, and what may yet be committed does.
+    let what = (0, written[3].0.id, 0, UNIT as usize);
+    let volume = now(&ward).await;
+    assert!(read_at(&ward, 1, &volume, what).await.is_ok());
+    ward.stop().await;
+}

@@ -50,6 +50,7 @@ pub(super) fn settings() -> Settings {
         repair_interval: Duration::from_millis(10),
         move_grace: Duration::from_millis(200),
         move_dead_grace: Duration::from_millis(50),
+        reference_period: Duration::from_millis(500),
         orphan_age: Duration::from_secs(24 * 3600),
         ..fast()
     }
