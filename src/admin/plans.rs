@@ -1,9 +1,9 @@
 //! Moves in the admin API: how far they are, and what a change would move.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use enfilade_cluster::api::moves::Subject;
-use enfilade_placement::plan::{self, Input, Summary, Violated};
+use enfilade_placement::plan::{self, Input, Summary, Violated, Wait};
 use enfilade_placement::{
     ChainId, Drive, DriveId, DriveState, Enclosure, EnclosureId, EnclosureState, Generation,
     Topology, Volume, VolumeState,
@@ -130,11 +130,12 @@ pub(crate) async fn what_if(facts: &Facts, change: &Change) -> Result<WhatIf, Fa
     }
     // What is absent and not given up is not part of the change.
     let there = |id: &DriveId| facts.view.topology.is_present(*id);
-    let waiting: BTreeSet<DriveId> = match change {
-        Change::Fail(_) => BTreeSet::new(),
+    let waiting: BTreeMap<DriveId, Wait> = match change {
+        Change::Fail(_) => BTreeMap::new(),
         Change::Add { .. } | Change::Drain(_) => {
             let absent = facts.view.topology.drives.keys().filter(|id| !there(id));
-            absent.filter(|id| !leaving.contains(id)).copied().collect()
+            let kept = absent.filter(|id| !leaving.contains(id));
+            kept.map(|id| (*id, Wait::Usual)).collect()
         }
     };
     let (view, volumes) = (facts.view.clone(), facts.volumes.clone());
@@ -267,6 +268,7 @@ fn shown(plan: &plan::Plan, rate: u64) -> model::Plan {
         unplaced,
         unreadable,
         overflow_bytes,
+        refusals: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use enfilade_cluster::api::MetadataClient;
-use enfilade_cluster::api::root::{Addresses, Birth};
+use enfilade_cluster::api::root::{Addresses, Birth, RootRefusal};
 use enfilade_cluster::env::Env;
 use enfilade_cluster::server::Replica;
 use enfilade_gateway::Gateway;
@@ -81,8 +81,17 @@ impl OneProcess {
         let mut ground = self.ground.lock().await;
         ground.format_new()?;
         // One after another, so that their places in the chains follow their ids.
+        let mut removed = Vec::new();
         for member in &ground.description.members {
-            self.join(&ground, member).await?;
+            match self.join(&ground, member).await {
+                Ok(()) => {}
+                // The crash came before it was forgotten here.
+                Err(error) if is_removed(&error) => removed.push(member.id),
+                Err(error) => return Err(error),
+            }
+        }
+        for id in removed {
+            ground.forget(id)?;
         }
         let members = ground.description.members.iter();
         let starts = members.map(|member| self.start_node(&ground, member));
@@ -176,6 +185,12 @@ impl OneProcess {
             pid,
         })
     }
+}
+
+/// Whether the cluster refuses an enclosure because it was removed for good.
+fn is_removed(error: &anyhow::Error) -> bool {
+    let refusal = error.downcast_ref::<RootRefusal>();
+    matches!(refusal, Some(RootRefusal::Removed(_)))
 }
 
 /// Resumes the one replica; in a new cluster it begins.

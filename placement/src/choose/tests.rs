@@ -291,3 +291,27 @@ fn a_new_enclosure_catches_up_without_taking_every_volume() {
     // An even share would be 200 * 6 / 13 = 92.
     assert!((130..=198).contains(&members), "{members} of 200");
 }
+
+/// PROTOCOLS 15: no new volumes on a drive over 90 %.
+#[test]
+fn a_drive_over_its_fill_limit_gets_no_new_volume() {
+    let topology = build(&[vec![1; 8]]);
+    let mut fill = Fill::default();
+    for (number, drive) in topology.drives.keys().enumerate() {
+        let percent = if number < 2 {
+            FILL_LIMIT_PERCENT + 1
+        } else {
+            50
+        };
+        fill.used.insert(*drive, sample::CAPACITY / 100 * percent);
+    }
+    let full: Vec<DriveId> = topology.drives.keys().take(2).copied().collect();
+    for seed in 0..50 {
+        let choice = choose(&topology, &fill, profile(4, 2), seed).unwrap();
+        assert!(
+            full.iter()
+                .all(|drive| !choice.members.contains(&Some(*drive))),
+            "{seed}"
+        );
+    }
+}

@@ -1,3 +1,5 @@
+//! PROTOCOLS 23: silence, the brake and its reasons; PROTOCOLS 15: what could not be rebuilt.
+
 use super::*;
 use crate::ids::DriveId;
 use crate::sample;
@@ -239,4 +241,22 @@ proptest! {
         let (outs, all) = (case.outs(), case.topology.enclosures.len());
         prop_assert!(outs <= 1 || outs * 100 <= all * 5, "{outs} of {all}");
     }
+}
+
+/// PROTOCOLS 15.
+#[test]
+fn an_enclosure_whose_data_would_find_no_room_is_told_with_what_is_missing() {
+    let mut topology = sample::topology(&[&[2, 2, 2, 4]]);
+    let full = |percent: u64| move |_: DriveId| sample::CAPACITY / 100 * percent;
+    // The largest holds 4 of 10 drives: the six others take 5.4 drives' worth.
+    assert_eq!(largest_loss(&topology, full(53)), None);
+    let short = largest_loss(&topology, full(60)).unwrap();
+    assert_eq!(short.enclosure, EnclosureId::new(4));
+    let (lacks, drive) = (u128::from(short.bytes), u128::from(sample::CAPACITY));
+    assert!((lacks * 100).abs_diff(drive * 60) < drive, "{short:?}");
+    // A drive that is gone holds nothing, and what it held needs room.
+    for drive in topology.drives.values_mut().take(2) {
+        drive.state = crate::topology::DriveState::Gone;
+    }
+    assert!(largest_loss(&topology, full(53)).is_some());
 }

@@ -351,6 +351,7 @@ fn open_volumes_are_sealed_before_they_move() {
     assert_eq!(plan.seals.iter().copied().collect::<BTreeSet<_>>(), moved);
 }
 
+/// PROTOCOLS 15: no moves onto a drive over 92 %.
 #[test]
 fn too_little_room_is_told_and_not_overfilled() {
     let mut world = World::new(profile(4, 2), SHARD, 11);
