@@ -81,7 +81,7 @@ pub(crate) fn build(facts: &Facts, processes: &[model::Process]) -> model::Statu
         ..model::Status::default()
     };
     status.reasons = reasons(&status, &facts.view, &said, processes);
-    status.warnings = warnings(&status, &facts.view, &said);
+    status.warnings = warnings(&status, facts, &said);
     status.healthy = status.reasons.is_empty();
     status
 }

@@ -514,3 +514,4 @@ async fn what_is_under_maintenance_is_not_rebuilt_until_that_ends() {
 }
 
 mod crashes;
+mod large;
