@@ -1,6 +1,7 @@
 //! The command line: definitions, nothing else.
 
 pub(crate) mod moves;
+pub(crate) mod partition;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,6 +52,9 @@ pub(crate) enum Command {
     /// Shows or changes the figures that operators may set.
     #[command(subcommand)]
     Settings(moves::SettingsCommand),
+    /// Shows metadata groups and where their replicas are; moves replicas.
+    #[command(subcommand)]
+    Partition(partition::PartitionCommand),
     /// Measures what this machine does.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -65,6 +65,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Rebalance(command) => admin::moves::rebalance(&command).await,
         Command::Plan(command) => admin::moves::plan(&command).await,
         Command::Settings(command) => admin::upkeep::settings(&command).await,
+        Command::Partition(command) => admin::groups::run(&command).await,
         Command::Bench(command) => bench::run(command),
         Command::Bucket(BucketCommand::Set(args)) => admin::commands::bucket_set(&args).await,
         Command::Bucket(BucketCommand::Du(args)) => admin::commands::bucket_du(&args).await,

@@ -260,10 +260,14 @@ impl NodeConfig {
             ids.len() == self.metadata.len(),
             "metadata: an enclosure is named twice"
         );
-        let founder = self.roles.contains(&Role::Meta);
+        // Others are given an id when they join, and replicas when they are wanted.
+        let founder = self.roles.contains(&Role::Meta) && {
+            let [_, own, _] = self.addresses()?;
+            self.metadata.iter().any(|replica| replica.address == own)
+        };
         ensure!(
             !founder || self.enclosure.is_some(),
-            "the role meta needs the id: enclosure = N"
+            "who is named in metadata needs the id: enclosure = N"
         );
         ensure!(
             self.token.is_some() != self.token_file.is_some(),

@@ -29,6 +29,8 @@ mod multipart;
 mod objects;
 #[path = "e2e/refusals.rs"]
 mod refusals;
+#[path = "e2e/replicas.rs"]
+mod replicas;
 #[path = "e2e/rot.rs"]
 mod rot;
 #[path = "e2e/starts.rs"]
@@ -125,6 +127,11 @@ async fn a_cluster_grows_shrinks_and_repairs_itself_in_many_processes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_enclosures_may_be_killed_and_come_back() {
     losses::of_two_enclosures().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_replicas_that_are_lost_for_good_are_replaced_and_others_may_be_lost() {
+    replicas::are_replaced_grow_and_move().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

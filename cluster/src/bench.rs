@@ -75,6 +75,7 @@ fn create(
         start: start.clone(),
         end: end.cloned(),
         replicas: Vec::new(),
+        change: enfilade_placement::IntentId::new(0),
     };
     let mut writes = Vec::new();
     rows.read(&mut |below| {

@@ -166,6 +166,10 @@ pub enum Call {
 }
 
 /// The answer to a [`Call`], of the variant that belongs to it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on its way; views are seldom asked for"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// To [`Call::Propose`].

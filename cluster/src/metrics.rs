@@ -30,6 +30,10 @@ pub struct Metrics {
     pub group_leader: IntGaugeVec,
     /// Whether this replica has stopped because of an error: 1 or 0. A human must look.
     pub group_stopped: IntGaugeVec,
+    /// The voters of a group, while this replica leads it.
+    pub group_voters: IntGaugeVec,
+    /// Changes of replicas under way, while this replica leads the root group.
+    pub replica_changes: IntGauge,
     /// The term of a group, as this replica knows it.
     pub group_term: IntGaugeVec,
     /// The index of the last entry of a group that this replica applied.
@@ -117,6 +121,21 @@ impl Maker {
 }
 
 impl Metrics {
+    /// Shows nothing of a group any more: its replica has left.
+    pub(crate) fn forget_group(&self, group: &str) {
+        for gauge in [
+            &self.group_leader,
+            &self.group_stopped,
+            &self.group_voters,
+            &self.group_term,
+            &self.group_applied,
+            &self.group_log,
+        ] {
+            // It may never have been shown.
+            let _ = gauge.remove_label_values(&[group]);
+        }
+    }
+
     fn new() -> prometheus::Result<Self> {
         let maker = Maker(Registry::new());
         let call_seconds = HistogramOpts::new("enfilade_cluster_call_seconds", "time of a call");
@@ -153,6 +172,11 @@ impl Metrics {
             apply_entries: counted("enfilade_cluster_apply_entries", "entries a commit of rows")?,
             group_stopped: group("enfilade_cluster_group_stopped", "1: the replica failed")?,
             group_leader: group("enfilade_cluster_group_leader", "1: the replica leads")?,
+            group_voters: group(
+                "enfilade_cluster_group_voters",
+                "voters of a group led here",
+            )?,
+            replica_changes: maker.gauge("enfilade_cluster_replica_changes", "under way")?,
             group_term: group("enfilade_cluster_group_term", "raft term")?,
             group_applied: group("enfilade_cluster_group_applied_index", "last applied entry")?,
             group_log: group("enfilade_cluster_group_log_index", "last entry of the log")?,

@@ -63,6 +63,12 @@ pub struct RaftSettings {
 pub struct KeeperSettings {
     /// How often the leaders look after their groups.
     pub period: Duration,
+    /// A replica of the root group that has applied nothing for so long asks others for the root
+    /// state: more than a minute, in which its leader tells it the time.
+    pub root_quiet: Duration,
+    /// The longest that moves of shards wait for replicas to leave what is given up or to be
+    /// emptied (PROTOCOLS 1).
+    pub replicas_first: Duration,
     /// How often a leader proposes the time that has passed.
     pub tick: Duration,
     /// How often the volumes are looked after.
@@ -131,6 +137,8 @@ impl Default for KeeperSettings {
     fn default() -> Self {
         Self {
             period: Duration::from_millis(500),
+            root_quiet: Duration::from_secs(90),
+            replicas_first: Duration::from_secs(120),
             tick: Duration::from_secs(5),
             volumes: Duration::from_secs(1),
             suspended_min: Duration::from_secs(5),

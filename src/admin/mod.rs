@@ -5,6 +5,7 @@ pub(crate) mod commands;
 pub(crate) mod drive;
 pub(crate) mod drives;
 pub(crate) mod extents;
+pub(crate) mod groups;
 pub(crate) mod model;
 pub(crate) mod moves;
 mod orders;

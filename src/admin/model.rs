@@ -217,10 +217,49 @@ pub(crate) struct Group {
     pub(crate) voters: Vec<u32>,
     /// Those that do not answer.
     pub(crate) silent: Vec<u32>,
+    /// Those that learn, and do not vote yet.
+    pub(crate) learners: Vec<u32>,
+    /// The enclosures that it is to have replicas in, while they change; else none.
+    pub(crate) moving_to: Vec<u32>,
+    /// The first and the last key of its range, as `BUCKET/KEY`; empty where it has no end.
+    pub(crate) range: (String, String),
+    /// The version of its range.
+    pub(crate) epoch: u64,
+    /// What buckets hold in it: objects, and bytes of all that they hold.
+    pub(crate) objects: i64,
+    /// As above.
+    pub(crate) bytes: i64,
     /// Replicas that it may lose when all are there.
     pub(crate) tolerates: usize,
     /// The replicas that answer.
     pub(crate) replicas: Vec<Replica>,
+}
+
+/// `POST /admin/v1/groups/ID/move`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MoveReplica {
+    /// The enclosure that has a replica.
+    pub(crate) from: u32,
+    /// The enclosure that is to have it.
+    pub(crate) to: u32,
+}
+
+/// A group whose replicas are on their way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReplicasBegun {
+    /// The group.
+    pub(crate) group: u32,
+    /// The enclosures that it is to have replicas in.
+    pub(crate) to: Vec<u32>,
+}
+
+/// `POST /admin/v1/groups`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetReplicas {
+    /// How many replicas a group has at most; 0: as many as the erasure code asks for.
+    pub(crate) most: u32,
 }
 
 /// A replica of a Raft group.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use enfilade_placement::units::ByteSize;
 
-use crate::admin::model::{BucketUsage, Drive, Enclosure, Fault, Scrub, Status, Volume};
+use crate::admin::model::{BucketUsage, Drive, Enclosure, Fault, Group, Scrub, Status, Volume};
 use crate::admin::safety;
 use crate::admin::status::{duration, group_name};
 
@@ -53,7 +53,7 @@ pub(crate) fn status(status: &Status) -> String {
         );
     }
     data(&mut text, status);
-    groups(&mut text, status);
+    leaders(&mut text, status);
     text.push('\n');
     text.push_str(&enclosures(&status.enclosures));
     text
@@ -112,7 +112,7 @@ fn scrub_line(scrub: &Scrub) -> String {
 }
 
 /// Who leads the metadata groups.
-fn groups(text: &mut String, status: &Status) {
+fn leaders(text: &mut String, status: &Status) {
     for group in &status.groups {
         let leader = group
             .leader
@@ -234,6 +234,46 @@ pub(crate) fn volumes(volumes: &[Volume]) -> String {
             ByteSize::bytes(volume.bytes).to_string(),
             volume.missing.len().to_string(),
             places.join(" "),
+        ]);
+    }
+    table(&rows)
+}
+
+/// The text of `enfilade partition list`.
+pub(crate) fn groups(groups: &[Group]) -> String {
+    let header = [
+        "GROUP", "FROM", "TO", "EPOCH", "LEADER", "VOTERS", "LEARNERS", "MOVES TO", "OBJECTS",
+        "BYTES",
+    ];
+    let list = |ids: &[u32]| {
+        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+        if ids.is_empty() {
+            "-".to_owned()
+        } else {
+            ids.join(" ")
+        }
+    };
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for group in groups {
+        let end = |name: &String| match name.is_empty() {
+            true => "-".to_owned(),
+            false => name.clone(),
+        };
+        let bytes = u64::try_from(group.bytes).unwrap_or(0);
+        rows.push(vec![
+            match group.id {
+                0 => "root".to_owned(),
+                id => id.to_string(),
+            },
+            end(&group.range.0),
+            end(&group.range.1),
+            group.epoch.to_string(),
+            group.leader.map_or("-".to_owned(), |id| id.to_string()),
+            list(&group.voters),
+            list(&group.learners),
+            list(&group.moving_to),
+            group.objects.to_string(),
+            ByteSize::bytes(bytes).to_string(),
         ]);
     }
     table(&rows)

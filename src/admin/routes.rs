@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::admin::status::{self, Facts};
-use crate::admin::{ActError, Enclosures, drives, extents, model, orders, plans};
+use crate::admin::{ActError, Enclosures, drives, extents, groups, model, orders, plans};
 use crate::credentials::{RootCredentials, Token};
 
 const BODY_MAX: usize = 64 * 1024;
@@ -202,6 +202,12 @@ impl Admin {
         if let ["buckets", name, "extents"] = segments {
             return self.extents(name, body).await;
         }
+        if let ["groups", rest @ ..] = segments {
+            return match self.groups(rest, body).await {
+                Ok(answer) => answer,
+                Err((status, text)) => failure(status, &text),
+            };
+        }
         if let ["drives", id, "replace"] = segments {
             return self.replace_drive(id, body).await;
         }
@@ -280,6 +286,32 @@ impl Admin {
             Ok(Ok(Err(refusal))) => failure(StatusCode::CONFLICT, &refusal.to_string()),
             Ok(Err(error)) => failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
             Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "no answer in time"),
+        }
+    }
+
+    /// Changes where replicas of metadata groups are.
+    async fn groups(&self, rest: &[&str], body: Incoming) -> Result<Answer, (StatusCode, String)> {
+        let wrong = |error: anyhow::Error| (StatusCode::BAD_REQUEST, format!("{error:#}"));
+        let away = |error: anyhow::Error| (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}"));
+        let metadata = self
+            .metadata
+            .get()
+            .context("the process is starting")
+            .map_err(away)?;
+        match rest {
+            [] => {
+                let how: model::SetReplicas = read(body).await.map_err(wrong)?;
+                groups::limit(metadata.as_ref(), &how).await?;
+                Ok(json(StatusCode::OK, &how))
+            }
+            [id, "move"] => {
+                let id = id.parse().context("the group's id is no number");
+                let (id, how) = (id.map_err(wrong)?, read(body).await.map_err(wrong)?);
+                let facts = self.facts().await.map_err(away)?;
+                let begun = groups::begin_move(metadata.as_ref(), &facts, id, &how).await?;
+                Ok(json(StatusCode::OK, &begun))
+            }
+            _ => Err((StatusCode::NOT_FOUND, "there is no such path".to_owned())),
         }
     }
 

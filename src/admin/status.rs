@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use enfilade_cluster::api::heartbeat::DriveReport;
-use enfilade_cluster::api::query::GroupStatus;
+use enfilade_cluster::api::key::RowPrefix;
+use enfilade_cluster::api::query::{GroupStatus, Usage};
 use enfilade_cluster::api::root::{LedgerRow, RootView};
 use enfilade_placement::health::{Survival, health, survival};
 use enfilade_placement::replicas::tolerates;
@@ -240,14 +241,16 @@ fn group(id: PartitionId, facts: &Facts) -> model::Group {
     let newest = said
         .iter()
         .max_by_key(|status| (status.term, status.applied));
-    let planned = facts
-        .view
-        .partitions
-        .get(&id)
-        .map(|partition| partition.replicas.as_slice());
-    let voters = newest.map_or(planned.unwrap_or_default(), |status| {
-        status.voters.as_slice()
+    let planned = facts.view.replicas_of(id);
+    let voters = newest.map_or(planned, |status| status.voters.as_slice());
+    let usage = said.iter().map(|status| status.usage);
+    let usage = usage.fold(Usage::default(), |mut sum, usage| {
+        sum += usage;
+        sum
     });
+    let partition = facts.view.partitions.get(&id);
+    let numbers = |ids: &[EnclosureId]| ids.iter().map(|id| id.get()).collect();
+    let change = facts.view.replicas.changes.get(&id);
     let answers = |voter: &&enfilade_placement::EnclosureId| {
         said.iter().any(|status| status.replica == **voter)
     };
@@ -263,6 +266,16 @@ fn group(id: PartitionId, facts: &Facts) -> model::Group {
             .filter(|voter| !answers(voter))
             .map(|voter| voter.get())
             .collect(),
+        learners: newest.map_or(Vec::new(), |status| numbers(&status.learners)),
+        moving_to: change.map_or(Vec::new(), |change| numbers(&change.to)),
+        range: partition.map_or_else(Default::default, |partition| {
+            let name = |row: &RowPrefix| key_name(&facts.view, row);
+            let end = partition.end.as_ref();
+            (name(&partition.start), end.map(name).unwrap_or_default())
+        }),
+        epoch: partition.map_or(0, |partition| partition.epoch.get()),
+        objects: usage.objects + usage.older,
+        bytes: usage.bytes + usage.older_bytes + usage.part_bytes,
         tolerates: tolerates(voters.len()),
         replicas: said
             .iter()
@@ -286,6 +299,16 @@ pub(crate) fn duration(seconds: u64) -> String {
         (0, ..) => format!("{hours} h {minutes} min"),
         (..) => format!("{days} d {hours} h"),
     }
+}
+
+/// A place in the key space in words, `BUCKET/KEY`.
+fn key_name(view: &RootView, row: &RowPrefix) -> String {
+    let Some((bucket, key)) = row.parts() else {
+        return String::new();
+    };
+    let named = view.buckets.values().find(|one| one.id == bucket);
+    let bucket = named.map_or_else(|| bucket.to_string(), |one| one.name.clone());
+    format!("{bucket}/{key}")
 }
 
 /// What people call a group.

@@ -81,6 +81,9 @@ struct Process {
     admin: Arc<Admin>,
     metadata: Arc<dyn MetadataClient>,
     meta: Option<Meta>,
+    /// For a metadata service that cannot start before the enclosure has an id.
+    meta_socket: Option<TcpListener>,
+    peers: Arc<Peers>,
     node: Option<Node>,
     shard_socket: Option<TcpListener>,
     s3_socket: Option<TcpListener>,
@@ -114,10 +117,11 @@ impl Process {
             .iter()
             .map(|r| (r.enclosure, r.address.clone()));
         let peers = meta::peers(&token, replicas)?;
-        let meta = start_meta(&config, &identity, Arc::clone(&peers), &env, meta_socket).await?;
+        let mut meta_socket = meta_socket;
+        let meta = start_meta(&config, &identity, &peers, &env, &mut meta_socket).await?;
         let metadata = match &meta {
             Some(meta) => meta.client(),
-            None => meta::remote_client(peers, env.clone()),
+            None => meta::remote_client(Arc::clone(&peers), env.clone()),
         };
         let _ = admin.metadata.set(Arc::clone(&metadata));
         if let Some(meta) = &meta {
@@ -137,6 +141,8 @@ impl Process {
             admin,
             metadata,
             meta,
+            meta_socket,
+            peers,
             node: None,
             shard_socket,
             s3_socket,
@@ -158,6 +164,12 @@ impl Process {
             if known != Some(id) {
                 self.identity.enclosure = Some(id);
                 self.identity.write(&self.config.folder)?;
+            }
+            if self.meta.is_none() {
+                // It holds no replica yet, and can be given one.
+                let (config, peers) = (&self.config, &self.peers);
+                let (env, socket) = (&self.env, &mut self.meta_socket);
+                self.meta = start_meta(config, &self.identity, peers, env, socket).await?;
             }
             self.start_node(id).await?;
         }
@@ -259,9 +271,9 @@ impl Process {
 async fn start_meta(
     config: &NodeConfig,
     identity: &Identity,
-    peers: Arc<Peers>,
+    peers: &Arc<Peers>,
     env: &Env,
-    socket: Option<TcpListener>,
+    socket: &mut Option<TcpListener>,
 ) -> Result<Option<Meta>> {
     let (Some(meta), Some(id)) = (&config.meta, identity.enclosure) else {
         return Ok(None);
@@ -270,6 +282,7 @@ async fn start_meta(
     files::make_folder(&meta.folder)?;
     let [_, address, _] = config.addresses()?;
     let replica = Replica { id, address };
+    let (peers, socket) = (Arc::clone(peers), socket.take());
     let started = Meta::start(&meta.folder, replica, peers, env.clone(), socket).await?;
     if !identity.meta {
         Identity {

@@ -54,7 +54,7 @@ pub(crate) struct Member {
     pub(crate) id: EnclosureId,
     /// Its chain.
     pub(crate) chain: ChainId,
-    /// Whether it holds metadata replicas.
+    /// Whether it was given metadata replicas at the cluster's birth.
     pub(crate) meta: bool,
     /// Whether its drives were formatted.
     pub(crate) joined: bool,

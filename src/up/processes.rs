@@ -175,7 +175,11 @@ impl Processes {
             profile: ground.description.profile.to_string(),
             volume_target: ground.volume_target.get(),
             open_volumes: OPEN_VOLUMES,
-            replicas: replicas(configs).into_iter().map(founder).collect(),
+            replicas: replicas(configs)
+                .into_iter()
+                .filter(|replica| metas.contains(&replica.enclosure.get()))
+                .map(founder)
+                .collect(),
         };
         let born = self
             .children
@@ -234,7 +238,7 @@ impl Processes {
     }
 }
 
-/// The first replicas, as all configurations name them.
+/// The metadata services, as all configurations name them.
 fn replicas(configs: &[NodeConfig]) -> Vec<MetaAddress> {
     configs
         .first()
@@ -260,25 +264,26 @@ fn configure(ground: &Ground, env: &Env) -> Result<Vec<NodeConfig>> {
         sockets.push(if path.exists() {
             let kept = NodeConfig::load_file(&path)?;
             let node = kept.node.as_ref().map(|node| node.listen);
-            let meta = kept.meta.as_ref().map(|meta| meta.listen);
+            let meta = match &kept.meta {
+                Some(meta) => meta.listen,
+                None => ports::free(1, env)?[0],
+            };
             (
                 kept.admin.listen,
                 node.context("node.listen is gone")?,
                 meta,
             )
         } else {
-            let free = ports::free(2 + usize::from(member.meta), env)?;
-            (free[0], free[1], free.get(2).copied())
+            let free = ports::free(3, env)?;
+            (free[0], free[1], free[2])
         });
     }
     let metas = ground.description.members.iter().zip(&sockets);
+    // All run the metadata service: replicas come and go.
     let metadata: Vec<MetaAddress> = metas
-        .filter_map(|(member, (_, _, meta))| {
-            let address = meta.filter(|_| member.meta)?.to_string();
-            Some(MetaAddress {
-                enclosure: member.id,
-                address,
-            })
+        .map(|(member, (_, _, meta))| MetaAddress {
+            enclosure: member.id,
+            address: meta.to_string(),
         })
         .collect();
     let mut configs = Vec::new();
@@ -290,10 +295,9 @@ fn configure(ground: &Ground, env: &Env) -> Result<Vec<NodeConfig>> {
             uuid: drive.id,
             capacity: drive.capacity.map(Capacity),
         });
-        let roles = [Some(Role::Node), member.meta.then_some(Role::Meta)];
         let config = NodeConfig {
             folder: PathBuf::from("."),
-            roles: roles.into_iter().flatten().collect::<BTreeSet<_>>(),
+            roles: BTreeSet::from([Role::Node, Role::Meta]),
             chain: member.chain,
             enclosure: Some(member.id),
             metadata: metadata.clone(),
@@ -304,8 +308,8 @@ fn configure(ground: &Ground, env: &Env) -> Result<Vec<NodeConfig>> {
                 listen: admin,
                 advertise: None,
             },
-            meta: meta.filter(|_| member.meta).map(|listen| MetaConfig {
-                listen,
+            meta: Some(MetaConfig {
+                listen: meta,
                 advertise: None,
                 folder: PathBuf::from("meta"),
             }),

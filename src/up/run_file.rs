@@ -42,7 +42,7 @@ pub(crate) struct RunEnclosure {
     pub(crate) admin: String,
     /// Whether its process runs.
     pub(crate) state: ProcessState,
-    /// Whether it holds metadata replicas.
+    /// Whether it was given metadata replicas at the cluster's birth.
     pub(crate) meta: bool,
     /// Where its metadata service listens, `host:port`; empty in one process, or without replicas.
     pub(crate) meta_address: String,

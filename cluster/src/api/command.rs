@@ -4,7 +4,7 @@
 //! ([`super::encoding`]). Range, epoch and bucket revision are checked inside apply (PROTOCOLS 5).
 
 use bytes::Bytes;
-use enfilade_placement::{BlobId, BucketId, Epoch, RequestId, Stamp, UploadId};
+use enfilade_placement::{BlobId, BucketId, Epoch, IntentId, RequestId, Stamp, UploadId};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::bytes_field;
@@ -86,6 +86,12 @@ pub enum PartitionCommand {
     Tick {
         /// Monotonic time since its last tick (or its election), in milliseconds.
         elapsed_ms: u64,
+    },
+    /// The leader is about to change the group's replicas as root said; proposed by it. From now on
+    /// no leader acts on an earlier change (PROTOCOLS 1).
+    Replicas {
+        /// The change.
+        change: IntentId,
     },
 }
 

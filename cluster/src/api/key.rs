@@ -91,6 +91,22 @@ impl RowPrefix {
         Some(bytes)
     }
 
+    /// The bucket and the key (or what a key begins with) that this names, for people; `None` when
+    /// it names none.
+    pub fn parts(&self) -> Option<(BucketId, String)> {
+        let (bucket, rest) = self.0.split_first_chunk::<8>()?;
+        let mut key = Vec::with_capacity(rest.len());
+        let mut bytes = rest.iter();
+        while let Some(byte) = bytes.next() {
+            if *byte == 0 && bytes.next() != Some(&0xff) {
+                break;
+            }
+            key.push(*byte);
+        }
+        let bucket = BucketId::new(u64::from_be_bytes(*bucket));
+        Some((bucket, String::from_utf8_lossy(&key).into_owned()))
+    }
+
     /// Splits the key of a row into the object key that it belongs to and the rest; `None` when it
     /// does not begin with one.
     pub fn split_row(row: &[u8]) -> Option<(ObjectKey, &[u8])> {
@@ -137,6 +153,7 @@ mod tests {
             let (row_a, row_b) = (a.row_prefix(), b.row_prefix());
             prop_assert_eq!(row_a.cmp(&row_b), bytes(&a).cmp(&bytes(&b)));
             let row = row_a.with(&suffix);
+            prop_assert_eq!(row_a.parts(), Some((a.bucket, a.key.clone())));
             prop_assert_eq!(RowPrefix::split_row(&row), Some((a, suffix.as_slice())));
         }
     }

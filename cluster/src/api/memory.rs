@@ -14,7 +14,7 @@ use super::Result;
 use super::command::{GroupTime, PartitionCommand, PartitionEnvelope};
 use super::error::MetadataError;
 use super::heartbeat::HeartbeatReply;
-use super::query::GroupStatus;
+use super::query::{GroupStatus, Usage};
 use super::root::{Birth, RootCommand, RootEnvelope};
 use crate::call::{Answer, Call};
 use crate::client::{Client, ClientSettings, Transport};
@@ -158,6 +158,8 @@ impl MemoryGroups {
             term: 1,
             applied: view.revision,
             voters: vec![REPLICA],
+            learners: Vec::new(),
+            usage: Usage::default(),
             epoch,
         };
         let partitions = view.partitions.values().map(|p| status(p.id, p.epoch));

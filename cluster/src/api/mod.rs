@@ -17,6 +17,7 @@ pub mod memory;
 pub mod moves;
 pub mod query;
 pub mod record;
+pub mod replicas;
 pub mod root;
 pub mod tuning;
 

@@ -237,6 +237,10 @@ pub struct GroupStatus {
     pub applied: u64,
     /// The enclosures that vote.
     pub voters: Vec<EnclosureId>,
+    /// The enclosures that learn, and do not vote yet.
+    pub learners: Vec<EnclosureId>,
+    /// What the buckets hold in it; nothing for the root group.
+    pub usage: Usage,
     /// The epoch of its range; [`Epoch::FIRST`] for the root group.
     pub epoch: Epoch,
 }

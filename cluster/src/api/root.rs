@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{GroupTime, Versioning};
 use super::key::RowPrefix;
 use super::moves::{Flip, Intent, MoveOrder, Moves, PlanNote, Subject};
+use super::replicas::Replicas;
 use super::tuning::Tuning;
 
 /// A command in the log of the root group.
@@ -241,6 +242,37 @@ pub enum RootCommand {
     Remove(Subject),
     /// Sets the figures that operators may set; refused when they cannot work together.
     Tune(Tuning),
+    /// Begins to change the replicas of a group (PROTOCOLS 1), in the place of a change that is
+    /// under way, if there is one.
+    BeginReplicas {
+        /// The group.
+        group: PartitionId,
+        /// The replicas that the proposer knew.
+        from: Vec<EnclosureId>,
+        /// Those that it is to have.
+        to: Vec<EnclosureId>,
+        /// The change that the proposer knew to be under way.
+        replaces: Option<IntentId>,
+    },
+    /// The group has the replicas that a change asked for: committed, and no others learn.
+    EndReplicas {
+        /// The group.
+        group: PartitionId,
+        /// The change.
+        change: IntentId,
+    },
+    /// A process has cleared what a replica held that left its group.
+    ReplicaCleared {
+        /// The group.
+        group: PartitionId,
+        /// The enclosure of the process.
+        enclosure: EnclosureId,
+    },
+    /// Sets how many replicas a group has at most; 0: as many as the profile asks for.
+    SetReplicas {
+        /// How many.
+        most: u32,
+    },
 }
 
 /// What a cluster is born with.
@@ -347,6 +379,9 @@ pub enum RootRefusal {
     /// It was removed for good.
     #[error("{0} was removed from the cluster for good: add it anew, with another id")]
     Removed(String),
+    /// The replicas cannot be those, or are no longer those that the proposer knew.
+    #[error("unfit replicas: {0}")]
+    UnfitReplicas(String),
 }
 
 /// A bucket.
@@ -394,8 +429,10 @@ pub struct Partition {
     pub start: RowPrefix,
     /// The first row key after its range; none for the last partition.
     pub end: Option<RowPrefix>,
-    /// Where its replicas were placed.
+    /// Where its replicas are, but for a change that is under way; in order of their ids.
     pub replicas: Vec<EnclosureId>,
+    /// The last change of them that was begun; 0: none.
+    pub change: IntentId,
 }
 
 /// An entry of the ledger: fragments known to be missing or corrupt (PROTOCOLS 22).
@@ -484,6 +521,8 @@ pub struct RootView {
     pub maintenance: BTreeMap<EnclosureId, GroupTime>,
     /// The figures that operators may set.
     pub tuning: Tuning,
+    /// Replicas of the groups.
+    pub replicas: Replicas,
 }
 
 impl RootView {

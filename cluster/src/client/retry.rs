@@ -174,7 +174,13 @@ impl<T: Transport> Client<T> {
         if let Some(leader) = self.state().leaders.get(&group) {
             return Some((*leader, true));
         }
-        let replicas = self.transport.replicas();
+        let mut replicas = self.transport.replicas();
+        // Those that hold the group, as far as is known, before others, which may know more.
+        if let Some(view) = self.known_view() {
+            let (placed, _) = view.placed(group);
+            let before = view.replicas_of(group);
+            replicas.sort_by_key(|id| !placed.contains(id) && !before.contains(id));
+        }
         let replica = replicas.get(effort.turn % replicas.len().max(1)).copied()?;
         effort.turn += 1;
         Some((replica, false))

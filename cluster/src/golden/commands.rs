@@ -1,6 +1,6 @@
 //! Commands of a partition as its log holds them, and their results as its rows hold them.
 
-use enfilade_placement::{BucketId, Epoch, RequestId, Stamp, VolumeId};
+use enfilade_placement::{BucketId, Epoch, IntentId, RequestId, Stamp, VolumeId};
 
 use crate::api::command::{
     Conditions, GroupTime, KeyOp, KeyReply, Outcome, PartitionCommand, PartitionEnvelope, Refusal,
@@ -151,6 +151,7 @@ const fn command_name(command: &PartitionCommand) -> &'static str {
     match command {
         PartitionCommand::Key { op, .. } => op_name(op),
         PartitionCommand::Bucket { .. } => "bucket",
+        PartitionCommand::Replicas { .. } => "replicas",
         PartitionCommand::AckGarbage(_) => "ack-garbage",
         PartitionCommand::Tick { .. } => "tick",
     }
@@ -181,6 +182,8 @@ fn commands_of_a_partition_are_kept_as_they_were() {
         members: vec![0, 5],
     }]));
     commands.push(PartitionCommand::Tick { elapsed_ms: 1000 });
+    let change = IntentId::new(300);
+    commands.push(PartitionCommand::Replicas { change });
     for command in commands {
         lines.add(command_name(&command), &envelope(command.clone()));
     }

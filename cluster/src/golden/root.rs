@@ -10,6 +10,7 @@ use enfilade_placement::{
 use crate::api::command::{GroupTime, Versioning};
 use crate::api::key::RowPrefix;
 use crate::api::moves::{Flip, Intent, MoveOrder, Moves, PlanNote, Reason, Stage, Subject};
+use crate::api::replicas::{ReplicaChange, Replicas};
 use crate::api::root::{
     Addresses, Birth, Bucket, EtagKind, LedgerRange, LedgerRow, Partition, RootCommand,
     RootEnvelope, RootOutcome, RootRefusal, RootReply, RootView,
@@ -206,6 +207,44 @@ fn later_commands() -> Vec<RootCommand> {
     ]
 }
 
+/// Those of replicas.
+fn replica_commands() -> Vec<RootCommand> {
+    vec![
+        RootCommand::BeginReplicas {
+            group: PartitionId::new(1),
+            from: vec![EnclosureId::new(1)],
+            to: vec![ENCLOSURE],
+            replaces: Some(INTENT),
+        },
+        RootCommand::EndReplicas {
+            group: PartitionId::ROOT,
+            change: INTENT,
+        },
+        RootCommand::ReplicaCleared {
+            group: PartitionId::new(1),
+            enclosure: ENCLOSURE,
+        },
+        RootCommand::SetReplicas { most: 3 },
+    ]
+}
+
+fn replicas() -> Replicas {
+    let change = ReplicaChange {
+        id: INTENT,
+        group: PartitionId::new(1),
+        from: vec![EnclosureId::new(1)],
+        to: vec![ENCLOSURE],
+        touched: BTreeSet::from([EnclosureId::new(1), ENCLOSURE]),
+    };
+    Replicas {
+        root: vec![ENCLOSURE],
+        root_change: INTENT,
+        changes: BTreeMap::from([(change.group, change)]),
+        leftovers: BTreeSet::from([(PartitionId::ROOT, EnclosureId::new(1))]),
+        most: 3,
+    }
+}
+
 fn note() -> PlanNote {
     PlanNote {
         bytes: 1 << 40,
@@ -264,6 +303,10 @@ const fn command_name(command: &RootCommand) -> &'static str {
         RootCommand::Maintain { .. } => "maintain",
         RootCommand::Remove(_) => "remove",
         RootCommand::Tune(_) => "tune",
+        RootCommand::BeginReplicas { .. } => "begin-replicas",
+        RootCommand::EndReplicas { .. } => "end-replicas",
+        RootCommand::ReplicaCleared { .. } => "replica-cleared",
+        RootCommand::SetReplicas { .. } => "set-replicas",
     }
 }
 
@@ -296,13 +339,18 @@ const fn refusal_name(refusal: &RootRefusal) -> &'static str {
         RootRefusal::DriveInDoubt(_) => "drive-in-doubt",
         RootRefusal::Unfit(_) => "unfit",
         RootRefusal::Removed(_) => "removed",
+        RootRefusal::UnfitReplicas(_) => "unfit-replicas",
     }
 }
 
 #[test]
 fn commands_of_the_root_group_are_kept_as_they_were() {
     let mut lines = Lines::default();
-    for command in commands().into_iter().chain(later_commands()) {
+    for command in commands()
+        .into_iter()
+        .chain(later_commands())
+        .chain(replica_commands())
+    {
         let name = command_name(&command);
         let envelope = RootEnvelope {
             request: RequestId::new(9),
@@ -351,6 +399,7 @@ fn results_of_the_root_group_are_kept_as_they_were() {
         RootRefusal::DriveInDoubt(DRIVE),
         RootRefusal::Unfit("why".to_owned()),
         RootRefusal::Removed("drive".to_owned()),
+        RootRefusal::UnfitReplicas("why".to_owned()),
     ] {
         let name = refusal_name(&refusal);
         let outcome: RootOutcome = Err(refusal);
@@ -400,6 +449,7 @@ fn states_and_views_are_kept_as_they_were() {
         start: RowPrefix::of_bucket(BucketId::new(3)),
         end: Some(RowPrefix::of_keys_from(BucketId::new(3), "m")),
         replicas: vec![ENCLOSURE],
+        change: INTENT,
     };
     lines.add("partition", &partition);
     let view = RootView {
@@ -422,6 +472,7 @@ fn states_and_views_are_kept_as_they_were() {
             repair_rate: 1 << 29,
         },
         maintenance: BTreeMap::from([(ENCLOSURE, GroupTime(600_000))]),
+        replicas: replicas(),
         ..RootView::default()
     };
     lines.add("view", &view);

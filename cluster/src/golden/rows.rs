@@ -180,6 +180,7 @@ fn rows_of_a_partition_are_kept_as_they_were() {
         start: RowPrefix::of_bucket(BUCKET),
         end: Some(RowPrefix::of_bucket(BucketId::new(4))),
         replicas: Vec::new(),
+        change: enfilade_placement::IntentId::new(0),
     };
     partition::create(&mut txn, &whole).unwrap();
     for (request, command) in (1..).zip(script()) {

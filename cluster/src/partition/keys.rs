@@ -109,6 +109,8 @@ pub(super) enum Kind {
     /// `bucket (8)`: what it holds, counted. At a split these rows stay with the parent: only sums
     /// over a bucket's partitions count.
     Usage = 13,
+    /// Nothing more: the last change of the group's replicas that a leader acted on.
+    Replicas = 14,
 }
 
 /// The keys of a group's side rows.

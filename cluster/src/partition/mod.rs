@@ -43,8 +43,8 @@ pub const GARBAGE_GRACE_MS: u64 = 10 * 60 * 1000;
 /// nothing either. [`Refusal::StaleRoute`] and [`Refusal::Expired`] are not kept as results: the
 /// first may be repeated with the same request id.
 ///
-/// Ticks and garbage acks are applied whatever their deadline and epoch, and are no requests:
-/// acks are idempotent, and a leader proposes a tick once.
+/// Ticks, garbage acks and changes of replicas are applied whatever their deadline and epoch, and
+/// are no requests: the latter two are idempotent, and a leader proposes a tick once.
 ///
 /// [`Refusal::StaleRoute`]: crate::api::command::Refusal::StaleRoute
 /// [`Refusal::Expired`]: crate::api::command::Refusal::Expired
@@ -102,6 +102,12 @@ pub fn apply(
         }
         PartitionCommand::Tick { elapsed_ms } => {
             apply::tick::apply(txn, side, *elapsed_ms)?;
+            Ok(Ok(KeyReply::Done))
+        }
+        PartitionCommand::Replicas { change } => {
+            let last = state::counter(txn, side, Kind::Replicas)?;
+            let key = side.single(Kind::Replicas);
+            typed::store(txn, Table::Side, key, &last.max(change.get()));
             Ok(Ok(KeyReply::Done))
         }
     }

@@ -7,11 +7,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use enfilade_placement::{EnclosureId, Epoch, PartitionId};
+use enfilade_placement::{EnclosureId, Epoch, IntentId, PartitionId};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, InitializeError, RaftError};
 use openraft::raft::ReadPolicy;
-use openraft::{BasicNode, Config, Raft, RaftMetrics, SnapshotPolicy};
+use openraft::{BasicNode, Config, Instant as _, Raft, RaftMetrics, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::heartbeats::Heartbeats;
@@ -20,7 +20,7 @@ use super::network::Network;
 use super::snapshot;
 use super::state_machine::GroupState;
 use super::store::{LogStore, StateStore};
-use super::types::{Command, Position, Reply, TypeConfig};
+use super::types::{Command, LogId, Position, Reply, TypeConfig};
 use crate::api::Result;
 use crate::api::encoding::encode;
 use crate::api::error::MetadataError;
@@ -37,6 +37,9 @@ pub const FIRST_PARTITION: PartitionId = PartitionId::new(1);
 
 /// The part of the time between two heartbeats that one waits for those of other groups.
 const HEARTBEAT_PARTS: u32 = 8;
+
+/// How many times longer the log may get while a replica is brought up to date.
+const KEPT_FOR_OTHERS: u64 = 8;
 
 /// What groups are made of.
 pub struct Parts {
@@ -88,7 +91,8 @@ fn config(settings: &RaftSettings) -> io::Result<Arc<Config>> {
         install_snapshot_timeout: ms(settings.rpc).saturating_mul(4),
         // Entries of 16 KiB and more: a message is also cut by bytes.
         max_payload_entries: 300,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries),
+        // Taken by `Group::bound_log`.
+        snapshot_policy: SnapshotPolicy::Never,
         replication_lag_threshold: settings.snapshot_entries.saturating_mul(2),
         max_in_snapshot_log_to_keep: settings.keep_entries,
         // Each purge leaves a range tombstone in RocksDB.
@@ -162,8 +166,7 @@ impl Groups {
         if rows.position(group)?.is_none() {
             create(&*rows, group)?;
         }
-        let state = GroupState::open(group, Arc::clone(&rows), parts.staging.clone())?;
-        let log = GroupLog::open(group, Arc::clone(&parts.logs), parts.settings.cache_bytes)?;
+        let (log, state) = self.storage_of(group)?;
         let replica = u64::from(parts.replica.get());
         let (peers, rpc) = (Arc::clone(&parts.peers), parts.settings.rpc);
         let network = Network {
@@ -210,6 +213,44 @@ impl Groups {
         self.parts.env.clock.now() >= group.votes_from
     }
 
+    /// Stops the replica of a group that has left it, and removes all that it held but its vote.
+    /// Does the same again after a crash.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub async fn leave(&self, group: PartitionId) -> io::Result<()> {
+        let _opening = self.opening.lock().await;
+        let (held, state, log) = match self.get(group) {
+            Some(held) => (
+                Some(Arc::clone(&held)),
+                held.state.clone(),
+                held.log.clone(),
+            ),
+            None => {
+                let (log, state) = self.storage_of(group)?;
+                (None, state, log)
+            }
+        };
+        if let Some(held) = held {
+            held.raft.shutdown().await.map_err(io::Error::other)?;
+        }
+        // Behind all that was submitted before.
+        log.clear().await?;
+        let forgotten = tokio::task::spawn_blocking(move || state.forget()).await;
+        forgotten.map_err(io::Error::other)??;
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        groups.remove(&group);
+        Ok(())
+    }
+
+    fn storage_of(&self, group: PartitionId) -> io::Result<(GroupLog, GroupState)> {
+        let parts = &self.parts;
+        let staging = parts.staging.clone();
+        let state = GroupState::open(group, Arc::clone(&parts.rows), staging)?;
+        let log = GroupLog::open(group, Arc::clone(&parts.logs), parts.settings.cache_bytes)?;
+        Ok((log, state))
+    }
+
     /// Stops all replicas; what was acked is durable already.
     pub async fn shutdown(&self) {
         for group in self.all() {
@@ -234,6 +275,7 @@ fn create(rows: &dyn StateStore, group: PartitionId) -> io::Result<()> {
             start: RowPrefix::default(),
             end: None,
             replicas: Vec::new(),
+            change: IntentId::new(0),
         };
         rows.read(&mut |rows| {
             let mut txn = Txn::new(rows);
@@ -312,6 +354,8 @@ impl Group {
     /// Those of `act`.
     pub fn with_rows<R>(&self, act: impl FnOnce(&dyn Rows) -> Result<R>) -> Result<R> {
         let (mut act, mut result) = (Some(act), None);
+        let own = self.state.hold();
+        let _own = own.map_err(|error| MetadataError::Unavailable(error.to_string()))?;
         let read = self.rows.read(&mut |rows| {
             result = act.take().map(|act| act(rows));
             Ok(())
@@ -335,13 +379,41 @@ impl Group {
         self.raft.metrics().borrow_watched().clone()
     }
 
-    /// Takes a position, up to which the log may be purged, when the log has grown by `bytes_max`.
-    pub(crate) async fn bound_log(&self, bytes_max: u64) {
-        if self.log.grown(false) >= bytes_max {
-            self.log.grown(true);
-            if let Err(error) = self.raft.trigger().snapshot().await {
-                tracing::warn!(group = %self.id, %error, "the log cannot be purged");
-            }
+    /// Takes a position, up to which the log may be purged, when the log has grown far enough.
+    /// While a replica is being brought up to date the log is kept longer, or what comes after the
+    /// rows that it is sent would be purged before it has them, and they would be sent again.
+    pub(crate) async fn bound_log(&self, settings: &RaftSettings) {
+        let state = self.metrics();
+        let index = |position: Option<LogId>| position.map_or(0, |position| position.index);
+        let entries = index(state.last_applied).saturating_sub(index(state.snapshot));
+        let longer = match is_catching_up(&state, settings) {
+            true => KEPT_FOR_OTHERS,
+            false => 1,
+        };
+        if entries < settings.snapshot_entries.saturating_mul(longer)
+            && self.log.grown(false) < settings.snapshot_bytes.saturating_mul(longer)
+        {
+            return;
+        }
+        self.log.grown(true);
+        if let Err(error) = self.raft.trigger().snapshot().await {
+            tracing::warn!(group = %self.id, %error, "the log cannot be purged");
         }
     }
+}
+
+/// Whether a learner, or a voter that answers, lacks more than stays in the log.
+fn is_catching_up(state: &RaftMetrics<TypeConfig>, settings: &RaftSettings) -> bool {
+    let (Some(replication), Some(heard)) = (&state.replication, &state.heartbeat) else {
+        return false;
+    };
+    let last = state.last_log_index.unwrap_or(0);
+    let members = state.membership_config.membership();
+    replication.iter().any(|(id, matched)| {
+        let matched = matched.map_or(0, |matched| matched.index);
+        let lacks = last.saturating_sub(matched) >= settings.keep_entries.max(1);
+        let heard = heard.get(id).copied().flatten();
+        let answers = heard.is_some_and(|heard| heard.elapsed() < settings.election_max);
+        *id != state.id && lacks && (answers || members.learner_ids().any(|learner| learner == *id))
+    })
 }

@@ -97,6 +97,11 @@ impl GroupLog {
         self.state().vote.is_some()
     }
 
+    /// Removes all entries, once all that was submitted before is done.
+    pub(super) async fn clear(&self) -> io::Result<()> {
+        self.write(LogWrite::Truncate(0)).await
+    }
+
     /// Bytes appended since this was last called with `reset`.
     pub(super) fn grown(&self, reset: bool) -> u64 {
         if reset {

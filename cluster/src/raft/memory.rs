@@ -34,6 +34,30 @@ impl MemoryStore {
     }
 }
 
+impl State {
+    /// Removes all rows of some ranges.
+    fn clear(&mut self, ranges: &[RowRange]) -> io::Result<()> {
+        let mut writes = Vec::new();
+        for range in ranges {
+            let table = range
+                .table()
+                .ok_or_else(|| io::Error::other("no known table"))?;
+            let to = range.to.as_deref();
+            let scanned = self.rows.scan(table, &range.from, to, &mut |key, _| {
+                writes.push(RowWrite {
+                    table,
+                    key: key.to_vec(),
+                    value: None,
+                });
+                ControlFlow::Continue(())
+            });
+            scanned.map_err(io::Error::other)?;
+        }
+        self.rows.commit(writes);
+        Ok(())
+    }
+}
+
 impl LogStore for MemoryStore {
     fn submit(&self, group: PartitionId, write: LogWrite, done: Done) {
         {
@@ -175,32 +199,22 @@ impl StateStore for MemoryStore {
         source: &mut RowSource<'_>,
         position: &[u8],
     ) -> io::Result<()> {
-        let mut writes = Vec::new();
-        for range in ranges {
-            let table = range
-                .table()
-                .ok_or_else(|| io::Error::other("no known table"))?;
-            let state = self.state();
-            let scanned =
-                state
-                    .rows
-                    .scan(table, &range.from, range.to.as_deref(), &mut |key, _| {
-                        writes.push(RowWrite {
-                            table,
-                            key: key.to_vec(),
-                            value: None,
-                        });
-                        ControlFlow::Continue(())
-                    });
-            scanned.map_err(io::Error::other)?;
-        }
-        self.state().rows.commit(writes);
+        self.state().clear(ranges)?;
         while let Some(writes) = source()? {
             self.state().rows.commit(writes);
         }
         self.state()
             .positions
             .insert(group, Bytes::copy_from_slice(position));
+        Ok(())
+    }
+
+    fn forget(&self, group: PartitionId, ranges: &[RowRange]) -> io::Result<()> {
+        let mut state = self.state();
+        state.clear(ranges)?;
+        state.logs.retain(|(of, _), _| *of != group);
+        state.purged.remove(&group);
+        state.positions.remove(&group);
         Ok(())
     }
 }

@@ -290,13 +290,29 @@ impl StateStore for Rocks {
             kept_key(group, Kept::Position),
             position,
         );
-        let mut sync = WriteOptions::default();
-        sync.set_sync(true);
-        self.db.write_opt(end, &sync).map_err(io::Error::other)
+        self.write_synced(end)
+    }
+
+    fn forget(&self, group: PartitionId, ranges: &[RowRange]) -> io::Result<()> {
+        let mut batch = WriteBatch::default();
+        for range in ranges {
+            self.clear(&mut batch, range)?;
+        }
+        let (log, raft) = (family(&self.db, LOG), family(&self.db, RAFT));
+        batch.delete_range_cf(log, log_key(group, 0), log_key(group, u64::MAX));
+        batch.delete_cf(raft, kept_key(group, Kept::Purged));
+        batch.delete_cf(raft, kept_key(group, Kept::Position));
+        self.write_synced(batch)
     }
 }
 
 impl Rocks {
+    fn write_synced(&self, batch: WriteBatch) -> io::Result<()> {
+        let mut sync = WriteOptions::default();
+        sync.set_sync(true);
+        self.db.write_opt(batch, &sync).map_err(io::Error::other)
+    }
+
     /// Removes all rows of a range.
     fn clear(&self, batch: &mut WriteBatch, range: &RowRange) -> io::Result<()> {
         let table = range

@@ -319,6 +319,27 @@ pub(super) fn finish(
     Ok(Some(position))
 }
 
+/// Removes all that a replica holds but its vote (PROTOCOLS 5). Blocks.
+pub(super) fn forget(dir: &Path, group: PartitionId, store: &dyn StateStore) -> io::Result<()> {
+    match fs::remove_file(import_path(dir, group)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) => {}
+        Ok(()) => File::open(dir)?.sync_all()?,
+    }
+    let mut ranges = Vec::new();
+    store.read(&mut |rows| {
+        let held = group == PartitionId::ROOT
+            || partition::read::info(rows, group)
+                .map_err(io::Error::other)?
+                .is_some();
+        if held {
+            ranges = ranges_of(group, rows)?;
+        }
+        Ok(())
+    })?;
+    store.forget(group, &ranges)
+}
+
 /// Reads the next frame.
 fn next(file: &mut impl Read) -> io::Result<Part> {
     let mut word = [0; 4];

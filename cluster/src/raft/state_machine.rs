@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use enfilade_placement::PartitionId;
 use futures::{Stream, TryStreamExt};
@@ -35,6 +35,14 @@ struct Shared {
     staging: PathBuf,
     position: Mutex<Position>,
     applied: watch::Sender<u64>,
+    /// Whether the rows are the group's. Held by whoever reads or writes them, and alone by whoever
+    /// replaces or removes all of them: who has found out that a read may be answered must not see
+    /// them in between.
+    own: RwLock<bool>,
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the replica has left its group")
 }
 
 /// A snapshot of openraft's, with our data.
@@ -68,7 +76,25 @@ impl GroupState {
             staging,
             position,
             applied,
+            own: RwLock::new(true),
         })))
+    }
+
+    /// Keeps the rows from being replaced or removed while it is held.
+    ///
+    /// # Errors
+    /// When they were removed.
+    pub(super) fn hold(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner);
+        if *own { Ok(own) } else { Err(gone()) }
+    }
+
+    /// Removes all that the replica holds but its vote, which has stopped and whose log is idle.
+    /// Blocks.
+    pub(super) fn forget(&self) -> io::Result<()> {
+        let mut own = self.0.own.write().unwrap_or_else(PoisonError::into_inner);
+        *own = false;
+        snapshot::forget(&self.0.staging, self.0.group, &*self.0.store)
     }
 
     /// Tells of every commit of rows: the index of the last applied entry.
@@ -98,6 +124,7 @@ impl GroupState {
         }
         let mut position = self.position().clone();
         let (mut writes, mut replies) = (Vec::new(), Vec::with_capacity(entries.len()));
+        let _own = self.hold()?;
         self.0.store.read(&mut |rows| {
             let mut txn = Txn::new(rows);
             for (entry, _) in &entries {
@@ -236,8 +263,13 @@ impl RaftStateMachine<TypeConfig> for GroupState {
             }
         };
         let shared = Arc::clone(&self.0);
-        let install =
-            move || snapshot::install(&shared.staging, shared.group, &*shared.store, &staged);
+        let install = move || {
+            let own = shared.own.write().unwrap_or_else(PoisonError::into_inner);
+            if !*own {
+                return Err(gone());
+            }
+            snapshot::install(&shared.staging, shared.group, &*shared.store, &staged)
+        };
         let position = tokio::task::spawn_blocking(install)
             .await
             .map_err(io::Error::other)??;

@@ -159,4 +159,11 @@ pub trait StateStore: Send + Sync + 'static {
         source: &mut RowSource<'_>,
         position: &[u8],
     ) -> io::Result<()>;
+
+    /// Removes rows, position and log of a group in one batch, durably, but keeps its vote: a
+    /// replica that comes back votes in no term twice. All writes to its log must be done.
+    ///
+    /// # Errors
+    /// When the storage fails: nothing is changed then.
+    fn forget(&self, group: PartitionId, ranges: &[RowRange]) -> io::Result<()>;
 }

@@ -125,6 +125,46 @@ fn what_was_done_is_there_after_the_database_is_opened_again() {
         .unwrap();
 }
 
+fn forgets<S: LogStore + StateStore>(store: &S) {
+    let other = PartitionId::new(9);
+    let row = |key: u8| RowWrite {
+        table: Table::Root,
+        key: vec![key],
+        value: Some(vec![key]),
+    };
+    submit(
+        store,
+        LogWrite::Append(vec![(1, Bytes::from_static(b"one"))]),
+    );
+    submit(store, LogWrite::Vote(Bytes::from_static(b"vote")));
+    submit(store, LogWrite::Purge(1, Bytes::from_static(b"none")));
+    store.commit(GROUP, vec![row(1), row(2)], b"here").unwrap();
+    store.commit(other, vec![row(3)], b"there").unwrap();
+    let range = RowRange::new(Table::Root, vec![1], Some(vec![3]));
+    store.forget(GROUP, &[range]).unwrap();
+    let mut kept = Vec::new();
+    let all = &mut |rows: &dyn Rows| {
+        let visit = &mut |key: &[u8], _: &[u8]| {
+            kept.extend_from_slice(key);
+            ControlFlow::Continue(())
+        };
+        rows.scan(Table::Root, &[], None, visit)
+            .map_err(io::Error::other)
+    };
+    store.read(all).unwrap();
+    assert_eq!(kept, [3]);
+    assert_eq!(store.groups().unwrap(), [other]);
+    assert_eq!(store.last(GROUP).unwrap(), None);
+    assert_eq!(store.purged(GROUP).unwrap(), None);
+    assert_eq!(store.vote(GROUP).unwrap().unwrap(), "vote");
+}
+
+#[test]
+fn a_replica_that_left_forgets_all_but_its_vote() {
+    forgets(&*rocks(&TempDir::new().unwrap()));
+    forgets(&MemoryStore::default());
+}
+
 #[test]
 fn writes_that_wait_together_share_a_sync() {
     let dir = TempDir::new().unwrap();

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use enfilade_placement::{
-    BucketId, Chain, ChainId, DriveId, Enclosure, EnclosureId, Epoch, Volume, VolumeId, VolumeState,
+    BucketId, Chain, ChainId, DriveId, Enclosure, EnclosureId, Epoch, PartitionId, Volume,
+    VolumeId, VolumeState,
 };
 use serde::de::DeserializeOwned;
 
 use crate::api::moves::{Intent, Stage, may_move};
+use crate::api::replicas::ReplicaChange;
 use crate::api::root::{Bucket, LedgerRange, LedgerRow, Partition};
 use crate::root::apply::ledger::SHARD_ROWS_MAX;
 use crate::root::keys::{self, Kind};
@@ -32,6 +34,7 @@ pub fn check(rows: &dyn Rows) -> Result<Vec<String>, RowsError> {
     check.partitions()?;
     check.ledger()?;
     check.intents()?;
+    check.replicas()?;
     check.results()?;
     Ok(check.wrong)
 }
@@ -242,6 +245,31 @@ impl Check<'_> {
             let new = targets.insert((one.volume, one.to));
             let given = (1..self.head.next.intent).contains(&one.id.get());
             self.expect(sound && new && given, || format!("{one:?}"));
+        }
+        Ok(())
+    }
+
+    /// A change is the last of its group, and asks for nothing where something is left over.
+    fn replicas(&mut self) -> Result<(), RowsError> {
+        let view = read::view(self.rows)?;
+        let key = |change: &ReplicaChange| keys::replicas(change.group);
+        for change in self.all(Kind::Replicas, key)? {
+            let last = match change.group {
+                PartitionId::ROOT => Some(view.replicas.root_change),
+                group => view.partitions.get(&group).map(|one| one.change),
+            };
+            let given = (1..self.head.next.intent).contains(&change.id.get());
+            let from = change.from == view.replicas_of(change.group);
+            let sound = given && from && last == Some(change.id);
+            self.expect(sound, || format!("{change:?}, the last is {last:?}"));
+        }
+        for group in view.groups() {
+            let (placed, _) = view.placed(group);
+            let left = |id: &EnclosureId| view.replicas.leftovers.contains(&(group, *id));
+            let clear = !placed.iter().chain(view.replicas_of(group)).any(left);
+            self.expect(clear && placed.is_sorted(), || {
+                format!("group {group}: {placed:?}, {:?}", view.replicas.leftovers)
+            });
         }
         Ok(())
     }

@@ -50,6 +50,10 @@ pub(super) enum Kind {
     Maintenance = 16,
     /// As `Drain`: it was removed for good. No value.
     Removed = 17,
+    /// `group (4)`: the change of its replicas that is under way.
+    Replicas = 18,
+    /// `group (4), enclosure (4)`: a replica has left, and was not cleared yet. No value.
+    Leftover = 19,
 }
 
 fn key(kind: Kind, rest: &[u8]) -> Vec<u8> {
@@ -202,6 +206,25 @@ pub(super) fn drained(key: &[u8]) -> Option<Subject> {
         }
         _ => None,
     }
+}
+
+/// The change of a group's replicas.
+pub(super) fn replicas(group: PartitionId) -> Vec<u8> {
+    key(Kind::Replicas, &group.get().to_be_bytes())
+}
+
+/// A replica that has left its group.
+pub(super) fn leftover(group: PartitionId, enclosure: EnclosureId) -> Vec<u8> {
+    let (group, enclosure) = (group.get().to_be_bytes(), enclosure.get().to_be_bytes());
+    key(Kind::Leftover, &[group, enclosure].concat())
+}
+
+/// What a key of [`Kind::Leftover`] names.
+pub(super) fn left_over(key: &[u8]) -> Option<(PartitionId, EnclosureId)> {
+    let (group, enclosure) = key.get(1..)?.split_first_chunk::<4>()?;
+    let group = PartitionId::new(u32::from_be_bytes(*group));
+    let enclosure = u32::from_be_bytes(enclosure.try_into().ok()?);
+    Some((group, EnclosureId::new(enclosure)))
 }
 
 pub(super) fn result(request: RequestId) -> Vec<u8> {

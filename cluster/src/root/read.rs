@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::command::GroupTime;
 use crate::api::moves::{Intent, Moves};
+use crate::api::replicas::{ReplicaChange, Replicas};
 use crate::api::root::{Bucket, LedgerQuery, LedgerRow, Partition, RootView};
 use crate::root::keys::{self, Kind};
 use crate::root::state::{self, DriveRow, Head};
@@ -49,6 +50,21 @@ pub fn view(rows: &dyn Rows) -> Result<RootView, RowsError> {
         moves: moves(rows, &head)?,
         maintenance: maintenance(rows)?,
         tuning: head.tuning,
+        replicas: replicas(rows, head)?,
+    })
+}
+
+fn replicas(rows: &dyn Rows, head: Head) -> Result<Replicas, RowsError> {
+    let changes = all::<ReplicaChange>(rows, Kind::Replicas)?;
+    let leftovers = typed::keys(rows, Table::Root, &keys::all(Kind::Leftover), usize::MAX)?;
+    let leftovers = leftovers.iter().filter_map(|key| keys::left_over(key));
+    let (root, root_change) = head.root_replicas;
+    Ok(Replicas {
+        root,
+        root_change,
+        changes: changes.into_iter().map(|one| (one.group, one)).collect(),
+        leftovers: leftovers.collect(),
+        most: head.replicas_most,
     })
 }
 

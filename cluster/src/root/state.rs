@@ -2,7 +2,7 @@
 
 use enfilade_placement::{
     ClusterId, Drive, DriveId, DriveState, Enclosure, EnclosureId, EnclosureState, Epoch,
-    Incarnation, Profile, RequestId, Volume, VolumeId, VolumeState,
+    Incarnation, IntentId, Profile, RequestId, Volume, VolumeId, VolumeState,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -50,6 +50,10 @@ pub(super) struct Head {
     pub(super) repair: Pace,
     /// The figures that operators may set.
     pub(super) tuning: Tuning,
+    /// The replicas of the root group, and the last change of them that was begun.
+    pub(super) root_replicas: (Vec<EnclosureId>, IntentId),
+    /// No group is to have more replicas; 0: as many as the profile asks for.
+    pub(super) replicas_most: u32,
 }
 
 /// How fast something was lately, by the group's time while any of it was under way.
@@ -196,6 +200,19 @@ impl<'t, 'a> State<'t, 'a> {
         self.changed |= self.head.moves_paused != paused;
         self.head.moves_paused = paused;
         RootReply::Done
+    }
+
+    /// Sets how many replicas a group has at most.
+    pub(super) fn set_replicas_most(&mut self, most: u32) -> RootReply {
+        self.changed |= self.head.replicas_most != most;
+        self.head.replicas_most = most;
+        RootReply::Done
+    }
+
+    /// Notes the replicas of the root group, and the last change of them.
+    pub(super) fn set_root_replicas(&mut self, replicas: Vec<EnclosureId>, change: IntentId) {
+        self.head.root_replicas = (replicas, change);
+        self.changed = true;
     }
 
     /// Notes what a plan comes to.

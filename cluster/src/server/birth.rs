@@ -52,8 +52,9 @@ impl MetadataService {
         first.begin(&self.0.address).await?;
         loop {
             let complete = |group: &crate::raft::groups::Group| {
+                // Not only proposed: the loss of this replica would take an uncommitted one along.
                 let state = group.metrics();
-                let members = state.membership_config.membership();
+                let members = state.committed_membership_config.membership();
                 voters
                     .iter()
                     .all(|v| members.voter_ids().any(|m| m == u64::from(v.get())))

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use enfilade_placement::PartitionId;
+use enfilade_placement::{EnclosureId, PartitionId};
 use futures::{Stream, StreamExt};
 use openraft::alias::SnapshotOf;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
@@ -86,7 +86,22 @@ impl MetadataService {
 
     /// The replica that a candidate asks for its vote. One that waits out the lease that it may
     /// have granted before a restart answers nobody.
-    fn voter(&self, group: PartitionId) -> Result<Arc<Group>, Status> {
+    /// Nor does one that has left the group get a vote, as far as is known here: lease and pre-vote
+    /// keep it from disturbing anyway.
+    fn voter(&self, group: PartitionId, candidate: Option<u64>) -> Result<Arc<Group>, Status> {
+        let has_left = |candidate: u64| {
+            let enclosure = u32::try_from(candidate).map(EnclosureId::new);
+            let left = |enclosure| {
+                let view = self.known_view();
+                view.is_some_and(|view| view.replicas.leftovers.contains(&(group, enclosure)))
+            };
+            enclosure.is_ok_and(left)
+        };
+        if candidate.is_some_and(has_left) {
+            return Err(Status::unavailable(format!(
+                "the replica has left group {group}"
+            )));
+        }
         let held = self.groups().get(group);
         let held = held.ok_or_else(|| Status::unavailable(format!("group {group} is not here")))?;
         if self.groups().may_vote(&held) {
@@ -116,6 +131,10 @@ impl Door {
     fn seal<T: Serialize>(&self, group: PartitionId, value: &T) -> Response<Envelope> {
         Response::new(self.service.peers().identity().seal(group, value))
     }
+}
+
+fn candidate(ask: &VoteRequest<TypeConfig>) -> Option<u64> {
+    Some(ask.vote.leader_id.node_id)
 }
 
 fn stopped(error: impl std::error::Error) -> Status {
@@ -164,7 +183,7 @@ impl GrpcService for Door {
         let ask: VoteRequest<TypeConfig> = open(request.get_ref())?;
         let answer = self
             .service
-            .voter(group)?
+            .voter(group, candidate(&ask))?
             .raft
             .vote(ask)
             .await
@@ -177,7 +196,7 @@ impl GrpcService for Door {
         let ask: VoteRequest<TypeConfig> = open(request.get_ref())?;
         let answer = self
             .service
-            .voter(group)?
+            .voter(group, candidate(&ask))?
             .raft
             .pre_vote(ask)
             .await
@@ -191,7 +210,7 @@ impl GrpcService for Door {
     ) -> Result<Response<Envelope>, Status> {
         let group = self.admit(&request)?;
         let ask: TransferLeaderRequest<TypeConfig> = open(request.get_ref())?;
-        let replica = self.service.voter(group)?;
+        let replica = self.service.voter(group, None)?;
         let answer = replica
             .raft
             .handle_transfer_leader(ask)

@@ -53,6 +53,10 @@ struct Keeper {
     deletions: BTreeMap<BucketId, (u64, Duration)>,
     /// Changes of members that are under way.
     changes: BTreeMap<PartitionId, JoinHandle<Option<()>>>,
+    /// What is being cleared here.
+    clearing: Option<JoinHandle<Option<()>>>,
+    /// Since when moves wait for replicas.
+    replicas_leave: Option<Duration>,
 }
 
 /// Runs until the service stops.
@@ -62,11 +66,9 @@ pub(super) async fn run(service: MetadataService) {
     while service.pause(period).await {
         service.gauge();
         for group in service.0.groups.all() {
-            group
-                .bound_log(service.0.settings.raft.snapshot_bytes)
-                .await;
+            group.bound_log(&service.0.settings.raft).await;
         }
-        let view = service.local_view().ok().filter(|view| view.revision > 0);
+        let view = service.known_view();
         if let Some(view) = &view {
             for enclosure in view.topology.enclosures.values() {
                 service.0.peers.learn(enclosure.id, &enclosure.meta_address);
@@ -77,9 +79,12 @@ pub(super) async fn run(service: MetadataService) {
                 continue;
             }
             keeper.tell_time(&service, &group).await;
-            if let Some(view) = &view {
-                keeper.keep_members(&service, &group, view);
+            if view.is_some() {
+                keeper.keep_members(&service, &group);
             }
+        }
+        if let Some(view) = &view {
+            keeper.clear_leftovers(&service, view);
         }
         if keeper.leads.contains_key(&PartitionId::ROOT) && view.is_some() {
             keeper.keep_root(&service).await;
@@ -91,7 +96,9 @@ impl Keeper {
     /// Notes whether this replica leads a group, and since when.
     fn lead(&mut self, service: &MetadataService, group: &Group) -> bool {
         if !group.leads() {
-            self.leads.remove(&group.id);
+            if self.leads.remove(&group.id).is_some() && group.id == PartitionId::ROOT {
+                metrics().replica_changes.set(0);
+            }
             return false;
         }
         let (term, now) = (group.metrics().current_term, service.0.env.clock.now());
@@ -121,12 +128,7 @@ impl Keeper {
     }
 
     /// Looks after a group's members, apart: a change waits for replicas that may be slow.
-    fn keep_members(
-        &mut self,
-        service: &MetadataService,
-        group: &Arc<Group>,
-        view: &Arc<RootView>,
-    ) {
+    fn keep_members(&mut self, service: &MetadataService, group: &Arc<Group>) {
         if self
             .changes
             .get(&group.id)
@@ -134,11 +136,28 @@ impl Keeper {
         {
             return;
         }
-        let (service, group, view) = (service.clone(), Arc::clone(group), Arc::clone(view));
+        let (service, group) = (service.clone(), Arc::clone(group));
         let (id, tasks, stop) = (group.id, service.0.tasks.clone(), service.0.stop.clone());
-        let change = async move { service.keep_members(&group, &view).await };
+        let change = async move { service.keep_members(&group).await };
         let change = tasks.spawn(async move { stop.run_until_cancelled(change).await });
         self.changes.insert(id, change);
+    }
+
+    /// Clears what replicas left here, apart: rows are removed, and root is told.
+    fn clear_leftovers(&mut self, service: &MetadataService, view: &Arc<RootView>) {
+        let own = service.0.replica;
+        let mut leftovers = view.replicas.leftovers.iter();
+        let running = self.clearing.as_ref();
+        if running.is_some_and(|clearing| !clearing.is_finished())
+            || !leftovers.any(|(_, enclosure)| *enclosure == own)
+        {
+            return;
+        }
+        let (service, view) = (service.clone(), Arc::clone(view));
+        let (tasks, stop) = (service.0.tasks.clone(), service.0.stop.clone());
+        let clearing = async move { service.clear_leftovers(&view).await };
+        let clearing = tasks.spawn(async move { stop.run_until_cancelled(clearing).await });
+        self.clearing = Some(clearing);
     }
 
     /// Proposes the monotonic time that has passed (PROTOCOLS 3).
@@ -203,6 +222,11 @@ impl Keeper {
             for command in self.volumes.keep(settings, view, &beats, now, seed) {
                 service.keep(command).await;
             }
+            let changes = i64::try_from(view.replicas.changes.len()).unwrap_or(i64::MAX);
+            metrics().replica_changes.set(changes);
+            for command in super::replicas::plan(view) {
+                service.keep(command).await;
+            }
             self.keep_moves(service, now).await;
         }
         self.resume_changes(service, view, now);
@@ -216,6 +240,9 @@ impl Keeper {
         let (Ok(view), Ok(group)) = (service.local_view(), service.group(PartitionId::ROOT)) else {
             return;
         };
+        if self.waits_for_replicas(service, &view, now) {
+            return;
+        }
         let beats = service.0.beats.all();
         let scene = Scene {
             settings: &service.0.settings.keeper,
@@ -244,6 +271,26 @@ impl Keeper {
             }
             Err(error) => tracing::warn!(%error, "moves are not planned"),
         }
+    }
+
+    /// Whether replicas have yet to leave what is given up or to be emptied: that goes before moves
+    /// (PROTOCOLS 1). What cannot leave in time does not hold up the repair of data.
+    fn waits_for_replicas(
+        &mut self,
+        service: &MetadataService,
+        view: &RootView,
+        now: Duration,
+    ) -> bool {
+        if !super::replicas::are_leaving(view) {
+            self.replicas_leave = None;
+            return false;
+        }
+        let since = *self.replicas_leave.get_or_insert(now);
+        let waits = now.saturating_sub(since) < service.0.settings.keeper.replicas_first;
+        if !waits {
+            tracing::warn!("replicas cannot leave an enclosure; shards are moved all the same");
+        }
+        waits
     }
 
     /// Changes of enclosures and drives that follow from heartbeats and their absence.

@@ -1,139 +1,259 @@
-//! The replicas of the groups: brings those that root placed into the groups' membership.
+//! The replicas of a group: its leader brings the voters to those that root asks for (PROTOCOLS 1).
 //!
-//! Adds only. A replica joins as a learner, and votes once it has caught up; so a new one never
-//! weakens a majority. Nothing here removes a replica.
+//! A replica joins as a learner, and votes once it has caught up, by the log or by a streamed
+//! snapshot; so a new one never weakens a majority. What leaves, leaves in the same joint change.
+//! Every step is found from the membership and the root state as they are: any leader goes on where
+//! another stopped.
+//!
+//! A leader may know an old root state, in which a replica belongs that has left since and has
+//! cleared what it acked. So the log of the group holds the last change that a leader acted on, and
+//! no leader acts on an earlier one; the root group knows its own changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use enfilade_placement::{EnclosureId, PartitionId};
-use openraft::{BasicNode, ChangeMembers};
+use bytes::Bytes;
+use enfilade_placement::{EnclosureId, Epoch, IntentId, PartitionId, RequestId};
+use openraft::{BasicNode, ChangeMembers, Instant as _};
 
-use super::MetadataService;
-use crate::api::root::RootView;
+use super::{MetadataService, read};
+use crate::api::command::{GroupTime, PartitionCommand, PartitionEnvelope};
+use crate::api::encoding::encode;
+use crate::api::error::MetadataError;
+use crate::api::root::{RootCommand, RootView};
+use crate::api::{MetadataClient, Result};
+use crate::client::in_process;
+use crate::partition;
 use crate::raft::groups::{FIRST_PARTITION, Group};
 
-/// A learner that lacks fewer entries than this has caught up.
-const CAUGHT_UP: u64 = 100;
+/// A learner that lacks fewer entries than this has caught up: some are always under way.
+const CAUGHT_UP: u64 = 2000;
+
+/// The longest that one step takes, whatever becomes of this leader meanwhile.
+const STEP_MAX: Duration = Duration::from_secs(10);
 
 /// What to do next for the membership of one group.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// All replicas vote.
+    /// Replicas are waited for.
     None,
+    /// The members are those that are wanted.
+    Done,
+    /// A leader stopped in the midst of a change: it is ended.
+    Settle,
     /// These are to learn.
     Learn(BTreeSet<u64>),
-    /// These are to vote.
+    /// These are to learn no more.
+    Dismiss(BTreeSet<u64>),
+    /// These, and no others, are to vote.
     Vote(BTreeSet<u64>),
 }
 
-/// The next step towards `wanted` voters; `behind` is how many entries each learner lacks.
-fn step(wanted: &BTreeSet<u64>, voters: &BTreeSet<u64>, behind: &BTreeMap<u64, u64>) -> Step {
+/// The members of a group, as its leader sees them.
+#[derive(Debug, Default)]
+struct Members {
+    /// Whether a change is half done.
+    joint: bool,
+    voters: BTreeSet<u64>,
+    /// How many entries each learner lacks.
+    learners: BTreeMap<u64, u64>,
+}
+
+/// The next step towards `wanted` voters.
+fn step(wanted: &BTreeSet<u64>, members: &Members) -> Step {
+    if members.joint {
+        return Step::Settle;
+    }
+    let Members {
+        voters, learners, ..
+    } = members;
     let missing: BTreeSet<u64> = wanted.difference(voters).copied().collect();
-    let new: BTreeSet<u64> = missing
-        .iter()
-        .filter(|id| !behind.contains_key(id))
-        .copied()
-        .collect();
+    let unknown = |id: &&u64| !learners.contains_key(id);
+    let new: BTreeSet<u64> = missing.iter().filter(unknown).copied().collect();
     if !new.is_empty() {
         return Step::Learn(new);
     }
-    let caught_up = |id: &&u64| behind.get(id).is_some_and(|behind| *behind < CAUGHT_UP);
-    let ready: BTreeSet<u64> = missing.iter().filter(caught_up).copied().collect();
-    // An even number of voters tolerates no more than one fewer: wait for the next.
-    let even = (voters.len() + ready.len()).is_multiple_of(2);
-    if ready.is_empty() || (even && ready.len() < missing.len() && ready.len() == 1) {
-        return Step::None;
+    let unwanted = |id: &&u64| !wanted.contains(id);
+    let unwanted: BTreeSet<u64> = learners.keys().filter(unwanted).copied().collect();
+    if !unwanted.is_empty() {
+        return Step::Dismiss(unwanted);
     }
-    Step::Vote(ready)
+    if missing.is_empty() {
+        return match voters == wanted {
+            true => Step::Done,
+            false => Step::Vote(wanted.clone()),
+        };
+    }
+    let caught_up = |id: &&u64| learners.get(id).is_some_and(|behind| *behind < CAUGHT_UP);
+    let ready: BTreeSet<u64> = missing.iter().filter(caught_up).copied().collect();
+    if ready == missing {
+        return Step::Vote(wanted.clone());
+    }
+    // A group that only grows takes in those that are ready, but no even number of voters: that
+    // tolerates no more than one fewer.
+    let larger: BTreeSet<u64> = voters.union(&ready).copied().collect();
+    if voters.is_subset(wanted) && !ready.is_empty() && !larger.len().is_multiple_of(2) {
+        return Step::Vote(larger);
+    }
+    Step::None
+}
+
+/// The members of a group. A learner that does not answer lacks everything, however short the log
+/// is: it must not become a voter.
+fn members_of(group: &Group, silence_max: Duration) -> Members {
+    let state = group.metrics();
+    let heard = state.heartbeat.clone().unwrap_or_default();
+    let answers = |id: &u64| {
+        let heard = heard.get(id).copied().flatten();
+        heard.is_some_and(|heard| heard.elapsed() < silence_max)
+    };
+    let members = state.membership_config.membership();
+    let last = state.last_log_index.unwrap_or(0);
+    let progress = state.replication.clone().unwrap_or_default();
+    let behind = members.learner_ids().map(|id| {
+        let matched = progress.get(&id).cloned().flatten();
+        let behind = matched.map_or(u64::MAX, |log_id| last.saturating_sub(log_id.index));
+        (id, if answers(&id) { behind } else { u64::MAX })
+    });
+    Members {
+        joint: members.get_joint_config().len() > 1,
+        voters: members.voter_ids().collect(),
+        learners: behind.collect(),
+    }
+}
+
+fn raft_ids(replicas: &[EnclosureId]) -> BTreeSet<u64> {
+    replicas.iter().map(|id| u64::from(id.get())).collect()
 }
 
 impl MetadataService {
-    /// Where a group's replicas were placed. The root group's are where partition 1's are.
-    fn placed(view: &RootView, group: PartitionId) -> BTreeSet<u64> {
-        let group = if group == PartitionId::ROOT {
-            FIRST_PARTITION
-        } else {
-            group
-        };
-        let replicas = view.partitions.get(&group).map(|p| p.replicas.as_slice());
-        replicas
-            .unwrap_or_default()
-            .iter()
-            .map(|id| u64::from(id.get()))
-            .collect()
-    }
-
     /// Whether root placed a replica of a group here, as far as is known here. The root group may
-    /// come to any process that holds none: who places it is authenticated.
+    /// come to a process that knows nothing yet: who places it is authenticated.
     pub(super) fn is_placed_here(&self, group: PartitionId) -> bool {
-        let own = u64::from(self.0.replica.get());
-        group == PartitionId::ROOT
-            || self
-                .local_view()
-                .is_ok_and(|view| Self::placed(&view, group).contains(&own))
+        let own = self.0.replica;
+        let Some(view) = self.known_view() else {
+            return group == PartitionId::ROOT;
+        };
+        let left = view.replicas.leftovers.contains(&(group, own));
+        let (placed, _) = view.placed(group);
+        !left && (placed.contains(&own) || view.replicas_of(group).contains(&own))
     }
 
     /// Takes the next step for a group that this replica leads.
-    pub(super) async fn keep_members(&self, group: &Arc<Group>, view: &RootView) {
+    pub(super) async fn keep_members(&self, group: &Arc<Group>) {
         if group.id == PartitionId::ROOT && self.0.groups.get(FIRST_PARTITION).is_none() {
-            // A crash interrupted the birth: no other replica knows the root group yet.
+            // A crash may have interrupted the birth: no other replica knows the root group yet.
             self.finish_birth(group).await;
-            return;
         }
-        let state = group.metrics();
-        let members = state.membership_config.membership();
-        let voters: BTreeSet<u64> = members.voter_ids().collect();
-        if members.get_joint_config().len() > 1 {
-            // A leader stopped half-way: all that vote now go on to vote.
-            let change = ChangeMembers::ReplaceAllVoters(voters);
-            let changed = group.raft.change_membership(change, true).await;
-            tracing::info!(group = %group.id, ok = changed.is_ok(), "a change of members is ended");
-            return;
-        }
-        let last = state.last_log_index.unwrap_or(0);
-        let progress = state.replication.clone().unwrap_or_default();
-        let behind = members.learner_ids().map(|id| {
-            let matched = progress
-                .get(&id)
-                .cloned()
-                .flatten()
-                .map_or(0, |log_id| log_id.index);
-            (id, last.saturating_sub(matched))
-        });
-        let result = match step(&Self::placed(view, group.id), &voters, &behind.collect()) {
-            Step::None => return,
-            Step::Learn(new) => self.learn(group, new).await,
-            Step::Vote(ready) => {
-                tracing::info!(group = %group.id, ?ready, "replicas begin to vote");
-                let change = ChangeMembers::AddVoterIds(ready);
-                group
-                    .raft
-                    .change_membership(change, true)
-                    .await
-                    .map(|_| ())
-                    .map_err(|e| e.to_string())
+        // A step that is given up is found again: it may have been done in part.
+        match tokio::time::timeout(STEP_MAX, self.take_step(group)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(group = %group.id, %error, "the membership is changed later");
             }
-        };
-        if let Err(error) = result {
-            tracing::debug!(group = %group.id, error, "the membership is changed later");
+            Err(_) => tracing::warn!(group = %group.id, "a change of members takes too long"),
         }
     }
 
-    async fn learn(&self, group: &Group, new: BTreeSet<u64>) -> Result<(), String> {
+    async fn take_step(&self, group: &Arc<Group>) -> Result<()> {
+        // Whatever a leader before this one acted on is applied here then.
+        group.linearize().await?;
+        let view = match group.id {
+            PartitionId::ROOT => Some(self.local_view()?),
+            _ => self.known_view(),
+        };
+        let Some(view) = view.filter(|view| view.revision > 0) else {
+            return Ok(());
+        };
+        let (placed, change) = view.placed(group.id);
+        if placed.is_empty() {
+            return Ok(());
+        }
+        let wanted = raft_ids(placed);
+        let silence_max = self.0.settings.raft.election_max;
+        let next = step(&wanted, &members_of(group, silence_max));
+        if next == Step::Done {
+            return self.report(group, &view, &wanted).await;
+        }
+        if next == Step::None || !self.may_act(group, change).await? {
+            return Ok(());
+        }
+        self.act(group, next).await
+    }
+
+    /// Whether no leader has acted on a later change; from then on none acts on an earlier one.
+    async fn may_act(&self, group: &Group, change: IntentId) -> Result<bool> {
+        if group.id == PartitionId::ROOT {
+            return Ok(true);
+        }
+        let last = group.with_rows(|rows| {
+            partition::read::replica_change(rows, group.id).map_err(read::failed)
+        })?;
+        if last < change {
+            let envelope = PartitionEnvelope {
+                request: RequestId::new(self.0.env.random.next_u128()),
+                deadline: GroupTime(u64::MAX),
+                epoch: Epoch::FIRST,
+                command: PartitionCommand::Replicas { change },
+            };
+            group.propose(Bytes::from(encode(&envelope))).await?;
+        }
+        Ok(last <= change)
+    }
+
+    async fn act(&self, group: &Group, step: Step) -> Result<()> {
+        let change = match step {
+            Step::None | Step::Done => return Ok(()),
+            Step::Settle => ChangeMembers::AddVoterIds(BTreeSet::new()),
+            Step::Learn(new) => return self.learn(group, new).await,
+            Step::Dismiss(old) => ChangeMembers::RemoveNodes(old),
+            Step::Vote(voters) => ChangeMembers::ReplaceAllVoters(voters),
+        };
+        tracing::info!(group = %group.id, ?change, "the members of a group change");
+        let changed = group.raft.change_membership(change, false).await;
+        changed
+            .map(drop)
+            .map_err(|error| MetadataError::Unavailable(error.to_string()))
+    }
+
+    async fn learn(&self, group: &Group, new: BTreeSet<u64>) -> Result<()> {
         for id in new {
-            let enclosure = u32::try_from(id)
-                .map(EnclosureId::new)
-                .map_err(|e| e.to_string())?;
+            let Ok(enclosure) = u32::try_from(id).map(EnclosureId::new) else {
+                continue;
+            };
             let Some(address) = self.0.peers.address(enclosure) else {
                 continue;
             };
-            let added = group
-                .raft
-                .add_learner(id, BasicNode::new(address), false)
-                .await;
-            added.map_err(|error| error.to_string())?;
+            let node = BasicNode::new(address);
+            let added = group.raft.add_learner(id, node, false).await;
+            added.map_err(|error| MetadataError::Unavailable(error.to_string()))?;
         }
+        Ok(())
+    }
+
+    /// Tells root that the change is done, once no later leader can find it undone.
+    async fn report(&self, group: &Group, view: &RootView, wanted: &BTreeSet<u64>) -> Result<()> {
+        let Some(change) = view.replicas.changes.get(&group.id) else {
+            return Ok(());
+        };
+        let state = group.metrics();
+        let committed = &state.committed_membership_config;
+        let all = committed.membership();
+        let settled = *committed == state.membership_config
+            && all.get_joint_config().len() == 1
+            && all.voter_ids().collect::<BTreeSet<u64>>() == *wanted;
+        if !settled {
+            return Ok(());
+        }
+        let command = RootCommand::EndReplicas {
+            group: group.id,
+            change: change.id,
+        };
+        let request = RequestId::new(self.0.env.random.next_u128());
+        let outcome = in_process::client(self).root(request, command).await?;
+        let to = &change.to;
+        tracing::info!(group = %group.id, ?to, ok = outcome.is_ok(), "a group has new replicas");
         Ok(())
     }
 
@@ -141,7 +261,12 @@ impl MetadataService {
         let own = u64::from(self.0.replica.get());
         let state = root.metrics();
         let alone = state.membership_config.membership().voter_ids().eq([own]);
-        if !alone || !self.is_placed_here(FIRST_PARTITION) {
+        // Only at the birth: after a change another replica may hold the partition.
+        let unchanged = self.local_view().is_ok_and(|view| {
+            let first = view.partitions.get(&FIRST_PARTITION);
+            first.is_some_and(|first| first.change == IntentId::new(0))
+        });
+        if !alone || !unchanged || !self.is_placed_here(FIRST_PARTITION) {
             return;
         }
         let held = self.0.groups.hold(FIRST_PARTITION).await;
@@ -162,21 +287,65 @@ impl MetadataService {
 mod tests {
     use super::*;
 
-    fn check(voters: &[u64], behind: &[(u64, u64)], expect: &Step) {
-        let wanted = BTreeSet::from([1, 2, 3]);
-        let voters = voters.iter().copied().collect();
-        assert_eq!(
-            step(&wanted, &voters, &behind.iter().copied().collect()),
-            *expect
-        );
+    fn check(wanted: &[u64], voters: &[u64], behind: &[(u64, u64)], expect: &Step) {
+        let members = Members {
+            joint: false,
+            voters: voters.iter().copied().collect(),
+            learners: behind.iter().copied().collect(),
+        };
+        assert_eq!(step(&wanted.iter().copied().collect(), &members), *expect);
+    }
+
+    fn vote(ids: &[u64]) -> Step {
+        Step::Vote(ids.iter().copied().collect())
+    }
+
+    fn learn(ids: &[u64]) -> Step {
+        Step::Learn(ids.iter().copied().collect())
     }
 
     #[test]
     fn replicas_learn_first_and_vote_when_they_have_caught_up() {
-        check(&[1], &[], &Step::Learn(BTreeSet::from([2, 3])));
-        check(&[1], &[(2, 0), (3, 5_000)], &Step::None);
-        check(&[1], &[(2, 0), (3, 5)], &Step::Vote(BTreeSet::from([2, 3])));
-        check(&[1, 2], &[(3, 5)], &Step::Vote(BTreeSet::from([3])));
-        check(&[1, 2, 3], &[], &Step::None);
+        let three = [1, 2, 3];
+        check(&three, &[1], &[], &learn(&[2, 3]));
+        check(&three, &[1], &[(2, 0), (3, 5_000)], &Step::None);
+        check(&three, &[1], &[(2, 0), (3, 5)], &vote(&three));
+        check(&three, &[1, 2], &[(3, 5)], &vote(&three));
+        check(&three, &three, &[], &Step::Done);
+        let five = [1, 2, 3, 4, 5];
+        check(
+            &five,
+            &[1],
+            &[(2, 0), (3, 0), (4, 0), (5, 5_000)],
+            &Step::None,
+        );
+        check(
+            &five,
+            &[1],
+            &[(2, 0), (3, 0), (4, 5_000), (5, 5_000)],
+            &vote(&three),
+        );
+    }
+
+    #[test]
+    fn what_leaves_leaves_when_its_successors_have_caught_up() {
+        let wanted = [1, 2, 4];
+        check(&wanted, &[1, 2, 3], &[], &learn(&[4]));
+        check(&wanted, &[1, 2, 3], &[(4, 5_000)], &Step::None);
+        check(&wanted, &[1, 2, 3], &[(4, 0)], &vote(&wanted));
+        check(&[1], &[1, 2, 3], &[], &vote(&[1]));
+        check(&[4], &[1], &[(4, 0)], &vote(&[4]));
+        let left = Step::Dismiss(BTreeSet::from([5]));
+        check(&wanted, &[1, 2, 3], &[(4, 5_000), (5, 0)], &left);
+    }
+
+    #[test]
+    fn a_change_that_is_half_done_is_ended_first() {
+        let members = Members {
+            joint: true,
+            voters: BTreeSet::from([1, 2, 3, 4]),
+            learners: BTreeMap::new(),
+        };
+        assert_eq!(step(&BTreeSet::from([1, 2, 4]), &members), Step::Settle);
     }
 }

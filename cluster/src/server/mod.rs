@@ -11,6 +11,7 @@ mod members;
 mod mover;
 mod planner;
 pub mod read;
+mod replicas;
 mod start;
 mod status;
 mod view;

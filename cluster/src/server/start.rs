@@ -168,6 +168,7 @@ impl MetadataService {
             }
         }
         service.0.tasks.spawn(keeper::run(service.clone()));
+        service.0.tasks.spawn(service.clone().follow());
         Ok(service)
     }
 }

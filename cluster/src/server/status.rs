@@ -44,8 +44,29 @@ impl MetadataService {
                 .voter_ids()
                 .filter_map(enclosure)
                 .collect(),
+            learners: state
+                .membership_config
+                .membership()
+                .learner_ids()
+                .filter_map(enclosure)
+                .collect(),
+            usage: self.usage_of(group),
             epoch,
         }
+    }
+
+    /// What all buckets hold in a partition, if this replica leads it.
+    fn usage_of(&self, group: &Group) -> Usage {
+        let mut sum = Usage::default();
+        if group.id == PartitionId::ROOT || !group.leads() {
+            return sum;
+        }
+        let usages = group
+            .with_rows(|rows| partition::read::usages(rows, group.id).map_err(super::read::failed));
+        for (_, usage) in usages.unwrap_or_default() {
+            sum += usage;
+        }
+        sum
     }
 
     /// What the buckets hold in the partitions that this replica leads.
@@ -89,6 +110,13 @@ impl MetadataService {
                 .group_leader
                 .with_label_values(&label)
                 .set(i64::from(group.leads()));
+            if group.leads() {
+                let members = state.membership_config.membership();
+                let voters = i64::try_from(members.voter_ids().count()).unwrap_or(i64::MAX);
+                metrics.group_voters.with_label_values(&label).set(voters);
+            } else {
+                let _ = metrics.group_voters.remove_label_values(&label);
+            }
             metrics
                 .group_term
                 .with_label_values(&label)

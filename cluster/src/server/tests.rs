@@ -1,7 +1,9 @@
 //! Clusters of several replicas in one process, over real sockets and RocksDB.
 
+mod deposed;
 mod failover;
 mod harness;
+mod replicas;
 mod restart;
 mod volumes;
 

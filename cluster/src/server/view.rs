@@ -1,23 +1,39 @@
-//! The root state as the replicas of the root group see it, and waiting for it to change.
+//! The root state as this process knows it, and waiting for it to change.
+//!
+//! A process with a replica of the root group has it in its rows. One without follows it, as
+//! gateways do; and so does one whose replica no longer hears anything: it may have left the group.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use enfilade_placement::PartitionId;
 
 use super::{MetadataService, read};
-use crate::api::Result;
 use crate::api::command::GroupTime;
 use crate::api::error::MetadataError;
 use crate::api::root::RootView;
+use crate::api::{MetadataClient, Result};
+use crate::client::in_process;
 use crate::root;
 
 /// The longest that an answer is held back.
 const WATCH_MAX: Duration = Duration::from_secs(60);
 
-/// The last view that was made.
+/// The longest that one question of a follower waits.
+const FOLLOW_WAIT: Duration = Duration::from_secs(2);
+
+/// Views of the root state.
 #[derive(Default)]
-pub(super) struct Views(Mutex<Option<Arc<RootView>>>);
+pub(super) struct Views {
+    /// The last one that was made of the own rows.
+    own: Mutex<Option<Arc<RootView>>>,
+    /// The last one that was heard of others.
+    heard: Mutex<Option<Arc<RootView>>>,
+}
+
+fn lock(view: &Mutex<Option<Arc<RootView>>>) -> MutexGuard<'_, Option<Arc<RootView>>> {
+    view.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl MetadataService {
     /// The root group's time as this replica has applied it.
@@ -31,12 +47,7 @@ impl MetadataService {
     pub(crate) fn local_view(&self) -> Result<Arc<RootView>> {
         self.group(PartitionId::ROOT)?.with_rows(|rows| {
             let revision = root::read::revision(rows).map_err(read::failed)?;
-            let mut last = self
-                .0
-                .views
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut last = lock(&self.0.views.own);
             if let Some(last) = last.as_ref().filter(|view| view.revision == revision) {
                 return Ok(Arc::clone(last));
             }
@@ -44,6 +55,60 @@ impl MetadataService {
             *last = Some(Arc::clone(&view));
             Ok(view)
         })
+    }
+
+    /// The newest root state that this process knows of; none before the cluster's birth, or when
+    /// nothing was heard yet.
+    pub(crate) fn known_view(&self) -> Option<Arc<RootView>> {
+        let own = self.local_view().ok().filter(|view| view.revision > 0);
+        let heard = lock(&self.0.views.heard).clone();
+        match (own, heard) {
+            (Some(own), Some(heard)) if heard.revision > own.revision => Some(heard),
+            (own, heard) => own.or(heard),
+        }
+    }
+
+    /// Follows the root state while the own rows do not show it, until the service stops.
+    pub(super) async fn follow(self) {
+        let client = in_process::client(&self);
+        let mut quiet = (0, self.0.env.clock.now());
+        let mut pause = self.0.settings.keeper.period;
+        while self.pause(pause).await {
+            pause = self.0.settings.keeper.period;
+            if self.sees_root(&mut quiet) {
+                continue;
+            }
+            let known = self.known_view();
+            let since = known.as_ref().map_or(0, |view| view.revision);
+            let ask = client.watch(since, FOLLOW_WAIT);
+            let Some(heard) = self.0.stop.run_until_cancelled(ask).await else {
+                return;
+            };
+            match heard {
+                Ok(view) if view.cluster == self.0.peers.identity().cluster => {
+                    *lock(&self.0.views.heard) = Some(Arc::new(view));
+                }
+                // Not born yet.
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "the root state is not heard");
+                    pause = FOLLOW_WAIT;
+                }
+            }
+        }
+    }
+
+    /// Whether the own replica of the root group leads, or has applied something of late: its
+    /// leader tells it the time at least once a minute.
+    fn sees_root(&self, quiet: &mut (u64, Duration)) -> bool {
+        let Ok(root) = self.group(PartitionId::ROOT) else {
+            return false;
+        };
+        let (applied, now) = (*root.applied().borrow(), self.0.env.clock.now());
+        if applied != quiet.0 || root.leads() {
+            *quiet = (applied, now);
+        }
+        now.saturating_sub(quiet.1) < self.0.settings.keeper.root_quiet
     }
 
     /// The root state, once it is newer than `since` or `wait` has passed; linearizable.

@@ -3,7 +3,8 @@ use std::time::Duration;
 use enfilade_cluster::api::heartbeat::{DriveBeat, ScrubBeat};
 use enfilade_cluster::api::root::{LedgerRange, Partition};
 use enfilade_placement::{
-    Chain, ChainId, Drive, DriveId, Enclosure, EnclosureId, Epoch, Generation, Profile, VolumeId,
+    Chain, ChainId, Drive, DriveId, Enclosure, EnclosureId, Epoch, Generation, IntentId, Profile,
+    VolumeId,
 };
 
 use super::*;
@@ -39,6 +40,8 @@ fn group_status(group: u32, replica: u32) -> GroupStatus {
         term: 3,
         applied: 40 + u64::from(replica),
         voters: (1..=5).map(EnclosureId::new).collect(),
+        learners: Vec::new(),
+        usage: Default::default(),
         epoch: Epoch::FIRST,
     }
 }
@@ -66,6 +69,7 @@ fn facts() -> Facts {
         start: Default::default(),
         end: None,
         replicas: (1..=5).map(EnclosureId::new).collect(),
+        change: IntentId::new(0),
     };
     view.partitions.insert(partition.id, partition);
     facts.groups = (0..2)

@@ -123,6 +123,12 @@ pub(super) fn warnings(status: &model::Status, facts: &Facts, said: &Said<'_>) -
              {f} only"
         ));
     }
+    for group in &status.groups {
+        if !group.moving_to.is_empty() {
+            let name = group_name(group.id);
+            warnings.push(format!("the replicas of {name} are being changed"));
+        }
+    }
     if status.volumes.violations > 0 {
         let count = status.volumes.violations;
         warnings.push(format!(

@@ -11,7 +11,7 @@ mod uploads;
 mod versions;
 
 use bytes::Bytes;
-use enfilade_placement::{BlobId, BucketId, Epoch, PartitionId, Stamp};
+use enfilade_placement::{BlobId, BucketId, Epoch, IntentId, PartitionId, Stamp};
 
 use crate::api::command::GroupTime;
 use crate::api::garbage::{GarbageEntry, GarbageQuery};
@@ -74,6 +74,15 @@ pub fn info(rows: &dyn Rows, group: PartitionId) -> Result<Option<PartitionInfo>
         time: clock.now,
         behind: aborting || clock.expired < clock.now,
     }))
+}
+
+/// The last change of the group's replicas that a leader acted on; 0: none.
+///
+/// # Errors
+/// When rows cannot be read or decoded.
+pub fn replica_change(rows: &dyn Rows, group: PartitionId) -> Result<IntentId, RowsError> {
+    let last = state::counter(rows, Side::new(group), Kind::Replicas)?;
+    Ok(IntentId::new(last))
 }
 
 /// Whether the partition holds the rows that begin with `row` (an [`ObjectKey::row_prefix`]).

@@ -135,6 +135,7 @@ fn creating_a_partition_again_changes_nothing() {
         start: at("x").row_prefix(),
         end: None,
         replicas: Vec::new(),
+        change: enfilade_placement::IntentId::new(0),
     };
     let mut txn = Txn::new(&machine.rows);
     crate::partition::create(&mut txn, &partition).unwrap();

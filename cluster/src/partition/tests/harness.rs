@@ -42,6 +42,7 @@ impl Machine {
             start,
             end,
             replicas: Vec::new(),
+            change: enfilade_placement::IntentId::new(0),
         };
         crate::partition::create(&mut txn, &partition).unwrap();
         let writes = txn.into_writes();

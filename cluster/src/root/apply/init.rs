@@ -1,6 +1,6 @@
 //! The birth of a cluster (PROTOCOLS 10).
 
-use enfilade_placement::{Epoch, Incarnation, PartitionId};
+use enfilade_placement::{Epoch, Incarnation, IntentId, PartitionId};
 
 use crate::api::key::RowPrefix;
 use crate::api::moves::PlanNote;
@@ -18,6 +18,8 @@ const LEVEL: u32 = 1;
 const FIRST_PARTITION: PartitionId = PartitionId::new(1);
 
 pub(in crate::root) fn apply(txn: &mut Txn<'_>, birth: &Birth) -> RootReply {
+    let mut replicas = birth.replicas.clone();
+    replicas.sort_unstable();
     let head = Head {
         revision: 1,
         cluster: birth.cluster,
@@ -42,13 +44,16 @@ pub(in crate::root) fn apply(txn: &mut Txn<'_>, birth: &Birth) -> RootReply {
         work: Pace::default(),
         repair: Pace::default(),
         tuning: Tuning::default(),
+        root_replicas: (replicas.clone(), IntentId::new(0)),
+        replicas_most: 0,
     };
     let partition = Partition {
         id: FIRST_PARTITION,
         epoch: Epoch::FIRST,
         start: RowPrefix::default(),
         end: None,
-        replicas: birth.replicas.clone(),
+        replicas,
+        change: IntentId::new(0),
     };
     typed::store(txn, Table::Root, keys::single(Kind::Head), &head);
     let key = keys::partition(partition.id);

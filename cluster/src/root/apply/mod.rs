@@ -19,6 +19,7 @@ mod reconcile_drive;
 mod refine_faults;
 mod remove;
 mod replace_drive;
+mod replicas;
 mod report_faults;
 mod resume_volume;
 mod retire_volume;
@@ -83,6 +84,17 @@ pub(super) fn command(
         RootCommand::Maintain { id, for_ms } => maintain::apply(state, *id, *for_ms),
         RootCommand::Remove(subject) => remove::apply(state, *subject),
         RootCommand::Tune(tuning) => tune::apply(state, tuning),
+        RootCommand::BeginReplicas {
+            group,
+            from,
+            to,
+            replaces,
+        } => replicas::begin(state, *group, from, to, *replaces),
+        RootCommand::EndReplicas { group, change } => replicas::end(state, *group, *change),
+        RootCommand::ReplicaCleared { group, enclosure } => {
+            replicas::cleared(state, *group, *enclosure)
+        }
+        RootCommand::SetReplicas { most } => Ok(state.set_replicas_most(*most)),
         RootCommand::OpenVolume {
             profile,
             members,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use enfilade_placement::{DriveId, Enclosure, Volume, VolumeState};
 
 use crate::api::moves::{Intent, Subject};
+use crate::api::replicas::ReplicaChange;
 use crate::api::root::{Partition, RootRefusal, RootReply};
 use crate::root::keys::{self, Kind};
 use crate::root::state::{DriveRow, State, Stop};
@@ -38,6 +39,13 @@ pub(super) fn apply(state: &mut State<'_, '_>, subject: Subject) -> Result<RootR
         state.unset(keys::drain(subject))?;
         state.unset(keys::maintenance(id))?;
         state.mark(keys::removed(subject))?;
+        // Nobody is there any more who could clear what was left.
+        let span = keys::all(Kind::Leftover);
+        for key in typed::keys(state.rows(), Table::Root, &span, usize::MAX)? {
+            if keys::left_over(&key).is_some_and(|(_, enclosure)| enclosure == id) {
+                state.unset(key)?;
+            }
+        }
         let others = all::<Enclosure>(state, Kind::Enclosure)?;
         if !others.iter().any(|other| other.chain == chain) {
             state.unset(keys::chain(chain))?;
@@ -62,6 +70,14 @@ fn held(
                 return Ok(Some(format!(
                     "enclosure {id} has a metadata replica of partition {group}: it must be \
                      placed elsewhere first"
+                )));
+            }
+            let changes = all::<ReplicaChange>(state, Kind::Replicas)?;
+            let (root, _) = &state.head.root_replicas;
+            if root.contains(&id) || changes.iter().any(|one| one.touched.contains(&id)) {
+                return Ok(Some(format!(
+                    "enclosure {id} has a metadata replica of the root group, or one is on its \
+                     way: it must be placed elsewhere first"
                 )));
             }
             format!("enclosure {id}")

@@ -6,6 +6,7 @@ mod harness;
 mod ledger;
 mod moves;
 mod random;
+mod replicas;
 mod topology;
 mod upkeep;
 mod volumes;

@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 
 use enfilade_placement::{
-    ChainId, DriveId, DriveState, EnclosureId, EnclosureState, Epoch, IntentId, VolumeId,
+    ChainId, DriveId, DriveState, EnclosureId, EnclosureState, Epoch, IntentId, PartitionId,
+    VolumeId,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::option;
-use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 
 use crate::api::command::Versioning;
@@ -98,6 +99,29 @@ fn command() -> impl Strategy<Value = RootCommand> {
             .prop_map(|elapsed_ms| RootCommand::Tick { elapsed_ms }),
         (0u8..2).prop_map(|_| RootCommand::Init(birth())),
         moves(),
+        replicas(),
+    ]
+}
+
+fn replicas() -> impl Strategy<Value = RootCommand> {
+    let group = || (0u32..3).prop_map(PartitionId::new);
+    let set = || {
+        let enclosures = btree_set(1u32..7, 0..5);
+        enclosures.prop_map(|ids| ids.into_iter().map(EnclosureId::new).collect::<Vec<_>>())
+    };
+    let known = || prop_oneof![Just(vec![EnclosureId::new(1)]), set()];
+    let change = || (1u64..9).prop_map(IntentId::new);
+    prop_oneof![
+        4 => (group(), known(), set(), option::of(change())).prop_map(
+            |(group, from, to, replaces)| {
+                RootCommand::BeginReplicas { group, from, to, replaces }
+            }
+        ),
+        4 => (group(), change())
+            .prop_map(|(group, change)| RootCommand::EndReplicas { group, change }),
+        1 => (group(), (1u32..7).prop_map(EnclosureId::new))
+            .prop_map(|(group, enclosure)| RootCommand::ReplicaCleared { group, enclosure }),
+        1 => (0u32..8).prop_map(|most| RootCommand::SetReplicas { most }),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use enfilade_placement::{
-    BlobId, BucketId, ClusterId, EnclosureId, Incarnation, PartitionId, Profile,
+    BlobId, BucketId, ChainId, ClusterId, EnclosureId, Incarnation, PartitionId, Profile, RequestId,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::api::command::{Conditions, KeyOp, NewObject, Outcome, WriteRequest};
 use crate::api::key::ObjectKey;
 use crate::api::record::{Attributes, Blob, Place};
-use crate::api::root::{Birth, RootCommand, RootReply};
+use crate::api::root::{Addresses, Birth, RootCommand, RootReply};
 use crate::api::{MetadataClient, Result};
 use crate::client::{ClientSettings, Remote, remote};
 use crate::env::Env;
@@ -30,6 +30,8 @@ pub(super) struct Cluster {
     dir: TempDir,
     identity: Identity,
     addresses: BTreeMap<EnclosureId, String>,
+    /// What processes know when they start.
+    known: BTreeMap<EnclosureId, String>,
     running: BTreeMap<u32, Running>,
     pub(super) tune: fn(&mut Settings),
 }
@@ -78,6 +80,7 @@ impl Cluster {
             dir,
             identity,
             addresses,
+            known: BTreeMap::new(),
             running,
             tune,
         };
@@ -103,7 +106,7 @@ impl Cluster {
         let address = listener.local_addr().unwrap().to_string();
         let service = loop {
             let settings = settings(self.dir.path().join(id.to_string()), self.tune);
-            let peers = Peers::new(self.identity.clone(), BTreeMap::new(), dial_tcp());
+            let peers = Peers::new(self.identity.clone(), self.known.clone(), dial_tcp());
             let replica = Replica {
                 id: EnclosureId::new(id),
                 address: address.clone(),
@@ -121,6 +124,38 @@ impl Cluster {
         let served = service.clone();
         let serving = tokio::spawn(async move { served.serve(listener).await.unwrap() });
         self.running.insert(id, Running { service, serving });
+    }
+
+    /// Starts a process without replicas, and enters its enclosure.
+    pub(super) async fn add(&mut self, id: u32) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        self.known = self.addresses.clone();
+        self.addresses.insert(EnclosureId::new(id), address);
+        self.run(id, listener).await;
+        self.enter(id).await;
+    }
+
+    /// Enters an enclosure, on the first chain.
+    pub(super) async fn enter(&self, id: u32) {
+        let id = EnclosureId::new(id);
+        let addresses = Addresses {
+            meta: self.addresses[&id].clone(),
+            ..Addresses::default()
+        };
+        let join = RootCommand::JoinEnclosure {
+            id: Some(id),
+            chain: ChainId::new(1),
+            addresses,
+        };
+        self.root(join).await;
+    }
+
+    /// Has the root group do something.
+    pub(super) async fn root(&self, command: RootCommand) {
+        let request = RequestId::new(Env::real().random.next_u128());
+        let outcome = self.client().root(request, command).await.unwrap();
+        outcome.unwrap();
     }
 
     /// Stops a replica at once.
@@ -163,6 +198,18 @@ impl Cluster {
         Arc::new(remote::client(peers, Env::real(), settings))
     }
 
+    /// A client that does not know of one replica.
+    pub(super) fn client_without(&self, id: u32) -> Arc<Remote> {
+        let mut addresses = self.addresses.clone();
+        addresses.remove(&EnclosureId::new(id));
+        let peers = Peers::new(self.identity.clone(), addresses, dial_tcp());
+        let settings = ClientSettings {
+            attempt: Duration::from_secs(1),
+            ..ClientSettings::default()
+        };
+        Arc::new(remote::client(peers, Env::real(), settings))
+    }
+
     /// A client that gives up early.
     pub(super) fn hurried_client(&self, total: Duration) -> Arc<Remote> {
         let peers = Peers::new(self.identity.clone(), self.addresses.clone(), dial_tcp());
@@ -189,7 +236,18 @@ impl Cluster {
 
     /// Waits until a group has a leader among the replicas that run.
     pub(super) async fn leader(&self, group: PartitionId) -> u32 {
+        let end = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
+            let held = self.services().map(|(id, service)| {
+                let group = service.groups().get(group);
+                (id, group.map(|group| group.metrics().to_string()))
+            });
+            if tokio::time::Instant::now() >= end {
+                panic!(
+                    "group {group} has no leader: {:#?}",
+                    held.collect::<Vec<_>>()
+                );
+            }
             let leads = |service: &MetadataService| {
                 service
                     .groups()
@@ -211,7 +269,7 @@ impl Cluster {
 }
 
 pub(super) async fn bucket(client: &dyn MetadataClient, name: &str) -> BucketId {
-    let request = enfilade_placement::RequestId::new(Env::real().random.next_u128());
+    let request = RequestId::new(Env::real().random.next_u128());
     let (name, owner) = (name.to_owned(), "owner".to_owned());
     let command = RootCommand::CreateBucket {
         name,

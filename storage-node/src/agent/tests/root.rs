@@ -21,8 +21,8 @@ use enfilade_cluster::api::root::{
 };
 use enfilade_cluster::api::{MetadataClient, Result};
 use enfilade_placement::{
-    BlobId, BucketId, Drive, DriveId, DriveState, Epoch, Generation, PartitionId, RequestId, Stamp,
-    Topology, Volume, VolumeId, VolumeState,
+    BlobId, BucketId, Drive, DriveId, DriveState, Epoch, Generation, IntentId, PartitionId,
+    RequestId, Stamp, Topology, Volume, VolumeId, VolumeState,
 };
 use tokio::sync::Notify;
 
@@ -167,6 +167,7 @@ impl FakeRoot {
             start: RowPrefix::default(),
             end: None,
             replicas: Vec::new(),
+            change: IntentId::new(0),
         };
         let shown = |volume: &&Volume| {
             let sealed = matches!(volume.state, VolumeState::Sealed | VolumeState::Retired);
