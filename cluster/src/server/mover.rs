@@ -41,6 +41,8 @@ pub(super) struct MoveKeeper {
     basis: Option<Basis>,
     /// Its moves that were not begun yet.
     queue: VecDeque<Move>,
+    /// Whether anything was missing from a volume, in whatever state.
+    incomplete: bool,
     /// When it was asked for, and at which revision of the root state.
     planned: Option<(Duration, u64)>,
 }
@@ -84,6 +86,7 @@ impl MoveKeeper {
                 Ok(Ok(_)) if made_for != basis => {}
                 Ok(Ok(survey)) => {
                     survey.show();
+                    self.incomplete = survey.incomplete;
                     commands.extend(self.take_up(scene, made_for, survey.plan));
                 }
                 Err(error) => tracing::error!(%error, "the planner stopped: a defect"),
@@ -106,7 +109,8 @@ impl MoveKeeper {
     }
 
     /// A plan is due when what the last was made for is another, or it is done and something has
-    /// changed since.
+    /// changed since. What is lost does not wait for the rest of a plan, nor for one that is held
+    /// up: volumes may have been sealed since, and repairs refused or given up.
     fn is_due(&self, scene: &Scene<'_>, basis: &Basis) -> bool {
         if self.planning.is_some() {
             return false;
@@ -117,19 +121,22 @@ impl MoveKeeper {
         if self.basis.as_ref() != Some(basis) {
             return true;
         }
-        let done = scene.view.moves.intents.is_empty();
-        let waits = |step: &Move| scene.view.volumes.contains_key(&step.volume);
-        let stuck = done && self.queue.iter().all(waits);
-        let pauses = if done { 1 } else { PAUSES_UNDER_WAY };
         if scene.view.revision == revision {
             return false;
         }
-        if !self.queue.is_empty() {
-            // What it waits for may never be sealed: most are within a second.
-            let long = scene.now.saturating_sub(at) >= scene.settings.plans * PAUSES_UNDER_WAY;
-            return stuck && long;
+        let moves = &scene.view.moves;
+        let done = moves.intents.is_empty();
+        let unsealed = |step: &Move| scene.view.volumes.contains_key(&step.volume);
+        let held = |step: &Move| unsealed(step) || (moves.paused && !step.is_rebuild());
+        let only_held = done && self.queue.iter().all(held);
+        if !self.queue.is_empty() && !only_held && !self.incomplete {
+            return false;
         }
         // Some that cannot be carried out do not hold up all others.
+        let pauses = match done && (self.queue.is_empty() || self.incomplete) {
+            true => 1,
+            false => PAUSES_UNDER_WAY,
+        };
         scene.now.saturating_sub(at) >= scene.settings.plans * pauses
     }
 
@@ -155,7 +162,8 @@ impl MoveKeeper {
         };
         let noted = scene.view.moves.plan;
         let mut commands = Vec::new();
-        if note.bytes > 0 || (noted.bytes, noted.unplaced) != (0, note.unplaced) {
+        let stuck = |note: &PlanNote| (note.unplaced, note.unreadable);
+        if note.bytes > 0 || noted.bytes > 0 || stuck(&noted) != stuck(&note) {
             commands.push(RootCommand::NotePlan(note));
         }
         let seal = |id: &VolumeId| {

@@ -47,6 +47,8 @@ pub(super) struct Survey {
     ideal_volumes: u64,
     /// Bytes of an enclosure that would find no room if it was lost.
     shortfall: u64,
+    /// Whether a volume, in whatever state, has a member that is vacant or not there.
+    pub(super) incomplete: bool,
 }
 
 impl Ground {
@@ -82,11 +84,14 @@ impl Ground {
         let topology = self.basis.topology();
         let (mut layouts, mut shards) = (Layouts::default(), BTreeMap::<DriveId, u64>::new());
         let (mut volumes, mut bytes) = (0u64, 0u64);
+        let mut incomplete = false;
         let mut all = Volumes::new(self, pages);
         for volume in all.by_ref() {
             layouts.add(topology, &volume);
             if volume.state != VolumeState::Retired {
                 volumes += 1;
+                let there = |drive: &Option<DriveId>| drive.is_some_and(|d| topology.is_present(d));
+                incomplete |= !volume.members.iter().all(there);
                 bytes = bytes.saturating_add(volume.bytes);
                 for (_, drive) in volume.present() {
                     *shards.entry(drive).or_default() += volume.bytes;
@@ -116,6 +121,7 @@ impl Ground {
             volumes,
             ideal_volumes: bytes.div_ceil(view.volume_target.max(1)) + u64::from(view.open_volumes),
             shortfall: largest_loss(topology, used).map_or(0, |short| short.bytes),
+            incomplete,
         })
     }
 

@@ -513,5 +513,53 @@ async fn what_is_under_maintenance_is_not_rebuilt_until_that_ends() {
     assert_eq!(leader.shards().await.get(&DriveId::new(100)), None);
 }
 
+#[tokio::test]
+async fn what_is_sealed_after_the_plan_is_rebuilt_although_moves_are_paused() {
+    let mut leader = Leader::new(7, 40).await;
+    leader.settle().await;
+    let open = RootCommand::OpenVolume {
+        profile: Profile::new(4, 2).unwrap(),
+        members: (1..=6).map(|id| Some(DriveId::new(id * 100))).collect(),
+        violation: false,
+    };
+    let Ok(RootReply::Volume(volume)) = leader.command(open).await else {
+        panic!("not opened");
+    };
+    leader.add_enclosure().await;
+    leader.command(RootCommand::PauseMoves(true)).await.unwrap();
+    leader.set_drive(100, DriveState::Gone).await;
+    leader.turn().await;
+    leader.now += leader.settings.drive_out;
+    for _ in 0..10 {
+        leader.turn().await;
+    }
+    assert!(!leader.keeper.queue.is_empty(), "paused");
+    // The plan has it sealed; a member fences only now.
+    let sealing = &leader.view().await.volumes[&volume.id];
+    assert_eq!(sealing.state, VolumeState::Sealing);
+    let fenced = RootCommand::VolumeFenced {
+        volume: volume.id,
+        epoch: sealing.epoch,
+        member: 1,
+        bytes: SHARD,
+    };
+    leader.command(fenced).await.unwrap();
+    for _ in 0..20 {
+        leader.turn().await;
+    }
+    assert_eq!(leader.shards().await.get(&DriveId::new(100)), None);
+}
+
+#[tokio::test]
+async fn a_plan_that_moves_nothing_still_tells_of_what_cannot_be_rebuilt() {
+    let mut leader = Leader::new(6, 10).await;
+    leader.settle().await;
+    for id in [1, 2, 3] {
+        leader.set_enclosure(id, EnclosureState::Out).await;
+    }
+    leader.settle().await;
+    assert_eq!(leader.view().await.moves.plan.unreadable, 10);
+}
+
 mod crashes;
 mod large;
