@@ -19,6 +19,7 @@ pub(super) fn installed() -> bool {
 
 /// One run of fio.
 pub(super) struct Job {
+    engine: &'static str,
     arguments: Vec<String>,
     direction: &'static str,
     /// Removed afterwards.
@@ -45,6 +46,7 @@ impl Job {
             "--fallocate=none".to_owned(),
         ];
         Self {
+            engine: "psync",
             arguments: arguments.into(),
             direction: "write",
             written: vec![file],
@@ -71,13 +73,14 @@ impl Job {
         ];
         let file = |writer| folder.join(format!("drive.{writer}.0"));
         Self {
+            engine: "psync",
             arguments: arguments.into(),
             direction: "write",
             written: (0..pattern.at_once).map(file).collect(),
         }
     }
 
-    /// Reads a file, in order or at random.
+    /// Reads a file, in order or at random, by threads, through the page cache.
     pub(super) fn read(file: &Path, in_order: bool, pattern: Pattern, bytes: u64) -> Self {
         let arguments = [
             format!("--rw={}", if in_order { "read" } else { "randread" }),
@@ -91,6 +94,28 @@ impl Job {
             "--randrepeat=0".to_owned(),
         ];
         Self {
+            engine: "psync",
+            arguments: arguments.into(),
+            direction: "read",
+            written: Vec::new(),
+        }
+    }
+
+    /// Reads a file at random as the engine does: past the page cache, by io_uring, as many at once.
+    pub(super) fn read_direct(file: &Path, pattern: Pattern, bytes: u64) -> Self {
+        let arguments = [
+            "--rw=randread".to_owned(),
+            format!("--filename={}", file.display()),
+            format!("--bs={}", pattern.bytes),
+            format!("--io_size={bytes}"),
+            format!("--iodepth={}", pattern.at_once),
+            "--direct=1".to_owned(),
+            "--readonly".to_owned(),
+            "--thread".to_owned(),
+            "--randrepeat=0".to_owned(),
+        ];
+        Self {
+            engine: "io_uring",
             arguments: arguments.into(),
             direction: "read",
             written: Vec::new(),
@@ -100,7 +125,8 @@ impl Job {
     /// How it is called.
     pub(super) fn command(&self) -> String {
         format!(
-            "fio --name=drive --ioengine=psync {}",
+            "fio --name=drive --ioengine={} {}",
+            self.engine,
             self.arguments.join(" ")
         )
     }
@@ -108,7 +134,8 @@ impl Job {
     /// Runs it; MB/s.
     pub(super) fn run(&self) -> Result<f64> {
         let output = Command::new("fio")
-            .args(["--name=drive", "--ioengine=psync", "--output-format=json"])
+            .args(["--name=drive", "--output-format=json"])
+            .arg(format!("--ioengine={}", self.engine))
             .args(&self.arguments)
             .output()
             .context("cannot run fio")?;

@@ -5,17 +5,23 @@
 //! the same. Calls block: they belong on threads that may.
 
 mod ahead;
+mod buffer;
 pub mod file;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
+mod ring;
 pub mod superblock;
 mod sys;
 
 pub(crate) use self::ahead::ReadAhead;
+pub use self::ring::Hold;
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
 
 /// Why a drive did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +75,19 @@ pub enum Open {
     /// It must not be there; it is created, and durable once its folder is synced.
     New,
 }
+
+/// How bytes come from the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Through memory that keeps them for the next reader.
+    Kept,
+    /// As directly as can be.
+    Past,
+}
+
+/// A read that was begun: its bytes, or none when they are to be read in another way. What it holds
+/// is let go of when the device is done with it, even if nobody waits any more.
+pub type Queued = BoxFuture<'static, Option<Bytes>>;
 
 /// One drive: a folder of files.
 ///
@@ -157,9 +176,23 @@ pub trait DriveFile: Send + Sync {
         Ok(buffer)
     }
 
+    /// As [`DriveFile::read_vec`], for bytes that are handed on.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.read_vec(offset, len).map(Bytes::from)
+    }
+
     /// Reads as many bytes, when they are all in memory: without waiting. None when they are not;
     /// then the device may have been asked for them.
     fn read_held(&self, _offset: u64, _len: usize) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Begins to read that many bytes, for whoever awaits them: no thread waits for the device.
+    /// None: not here, or not now; then [`DriveFile::read_vec`] does it.
+    fn read_queued(&self, _offset: u64, _len: usize, _way: Way, _hold: &Hold) -> Option<Queued> {
         None
     }
 

@@ -19,10 +19,11 @@ pub(super) const DIRECT_ALIGN: u64 = 4096;
 /// They go through a buffer of this size, one a thread that writes: a committer.
 const DIRECT_BUFFER: usize = 1024 * 1024;
 
-/// Opens a file that exists for writing past the page cache; none where that is not to be had.
+/// Opens a file that exists for reads and writes past the page cache; none where they are not to be
+/// had.
 pub(super) fn open_direct(path: &Path) -> Option<File> {
     let mut options = OpenOptions::new();
-    options.write(true).custom_flags(libc::O_DIRECT);
+    options.read(true).write(true).custom_flags(libc::O_DIRECT);
     options.open(path).ok()
 }
 

@@ -15,6 +15,7 @@
 mod choose;
 mod copy;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use enfilade_placement::BlobId;
@@ -294,6 +295,10 @@ impl Compaction {
         renamed.map_err(|error| engine.fail(&error))?;
         let (next, freed) = self.next.done()?;
         let after = next.tail;
+        let bad = engine.told(engine.rows().all_bad(self.next.id, 1))?;
+        self.shard
+            .spoilt
+            .fetch_or(!bad.is_empty(), Ordering::AcqRel);
         self.shard.publish(next);
         *lock(&self.shard.unpunched) = freed;
         engine.keep_file(self.next.id, &self.next.file);

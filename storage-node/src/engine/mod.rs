@@ -176,6 +176,9 @@ pub(crate) struct Shard {
     log: Mutex<Log>,
     /// Ranges to be given back once a later record proves that the ones before are synced.
     unpunched: Mutex<Vec<Freed>>,
+    /// Whether any of its fragments was known to be corrupt since the drive was opened: set before
+    /// the index says so, so that readers need not ask the index when it is not.
+    spoilt: AtomicBool,
 }
 
 impl Shard {
@@ -183,6 +186,7 @@ impl Shard {
         Arc::new(Self {
             log: Mutex::new(log),
             unpunched: Mutex::default(),
+            spoilt: AtomicBool::new(false),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Opening an engine: index, logs, recovery.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use enfilade_placement::DriveId;
@@ -105,7 +105,11 @@ impl Engine {
             let opened = open_log(drive.as_ref(), &rows, file.as_ref(), (id, key), base)?;
             if let Some((log, report)) = opened {
                 recovered.add(&report);
-                shards.insert(key, Shard::new(log));
+                let id = key.log(log.row.incarnation);
+                let shard = Shard::new(log);
+                let spoilt = !rows.all_bad(id, 1)?.is_empty();
+                shard.spoilt.store(spoilt, Ordering::Release);
+                shards.insert(key, shard);
             }
         }
         for log in rows.logs()? {

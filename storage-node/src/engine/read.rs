@@ -15,7 +15,7 @@ use super::commit::Work;
 use super::rows::{LogId, Rows, ShardKey};
 use super::{Engine, EngineError};
 use crate::api::read::{FragmentFault, FragmentRange};
-use crate::drive::{DriveError, DriveFile};
+use crate::drive::{DriveError, DriveFile, Hold};
 use crate::erasure::checksum::CHECKSUM_BLOCK_BYTES;
 use crate::sync;
 
@@ -108,12 +108,26 @@ impl Engine {
         blob: BlobId,
         ranges: &Arc<[FragmentRange]>,
     ) -> Result<Read, FragmentFault> {
-        let planned = match self.attempt_held(key, blob, ranges) {
-            Attempt::Read(read) => return Ok(read),
-            Attempt::Planned(log, file, fetch) => Some((log, file, fetch)),
-            Attempt::Waits => None,
-        };
+        let attempt = self.attempt_held(key, blob, ranges);
+        if let Attempt::Read(read) = attempt {
+            return Ok(read);
+        }
         let permit = Arc::clone(&self.reads).acquire_owned().await;
+        let permit: Hold = Arc::new(permit);
+        let planned = match attempt {
+            Attempt::Planned(log, file, fetch) => {
+                let began = self.host.env.clock.now();
+                match fetch.read_queued(file.as_ref(), &permit).await {
+                    Ok(answers) => {
+                        let took = self.host.env.clock.now().saturating_sub(began);
+                        self.pulse.note(took);
+                        return Ok((Some(log), answers));
+                    }
+                    Err(fetch) => Some((log, file, fetch)),
+                }
+            }
+            _ => None,
+        };
         let (engine, ranges) = (Arc::clone(self), Arc::clone(ranges));
         let read = sync::blocking(move || {
             let _permit = permit;

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use enfilade_placement::{BlobId, Epoch};
 
@@ -302,6 +303,9 @@ impl OpenLog {
         staged: &Staged,
         index: &Overlay<'_>,
     ) -> Result<(), EngineError> {
+        if matches!(staged.record.body, Body::Bad { .. }) {
+            self.shard.spoilt.store(true, Ordering::Release);
+        }
         index.set_fresh(staged.fresh);
         let placed = Placed {
             record: &staged.record,

@@ -1,5 +1,7 @@
 //! Where the blocks are that a read asks for, by the index and the headers of the log.
 
+use std::sync::atomic::Ordering;
+
 use enfilade_placement::BlobId;
 
 use super::Fault;
@@ -27,6 +29,8 @@ struct Seen {
 pub(super) struct Reader<'a> {
     engine: &'a Engine,
     rows: Rows<'a>,
+    /// Whether any fragment of the shard may be known to be corrupt.
+    spoilt: bool,
     /// Whether it may wait for the device.
     waits: bool,
     file: &'a dyn DriveFile,
@@ -55,6 +59,9 @@ impl<'a> Reader<'a> {
         Self {
             engine,
             rows: engine.rows(),
+            spoilt: engine
+                .shard(log.key, false)
+                .is_none_or(|shard| shard.spoilt.load(Ordering::Acquire)),
             waits: true,
             file,
             log,
@@ -135,6 +142,7 @@ impl<'a> Reader<'a> {
             first,
             seed,
             checksums: sums.to_vec(),
+            record_bytes: record.body.payload_len(),
         })
     }
 
@@ -145,7 +153,10 @@ impl<'a> Reader<'a> {
         let stripes = (stripe, last);
         Ok(Known {
             stripes,
-            bad: rows.bad(self.log, self.blob, stripes)?,
+            bad: match self.spoilt {
+                true => rows.bad(self.log, self.blob, stripes)?,
+                false => Vec::new(),
+            },
             runs: rows.runs(self.log, self.blob, stripes)?,
         })
     }
