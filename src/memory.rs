@@ -8,6 +8,7 @@ use anyhow::Result;
 use enfilade_cluster::settings::Settings as MetaSettings;
 use enfilade_gateway::settings::{PathSettings, ViewSettings};
 use enfilade_placement::units::ByteSize;
+use enfilade_storage_node::drive::{READ_MEMORY_KEPT, WRITE_MEMORY};
 use enfilade_storage_node::settings::Settings as NodeSettings;
 use serde::Serialize;
 
@@ -148,6 +149,12 @@ fn memory_parts(basis: &Basis, drives: u64, clients: u64) -> Vec<Part> {
             DRIVE * drives,
             format!("{drives} x {}", ByteSize::bytes(DRIVE)),
         ),
+        part(
+            "writes past the page cache",
+            WRITE_MEMORY as u64 * drives,
+            format!("{drives} x 2 pieces"),
+        ),
+        part("memory kept for reads", READ_MEMORY_KEPT as u64, "fixed"),
         part("appends at nodes", node.node_queue.get(), "node.node_queue"),
         part("reads at nodes", node.node_reads.get(), "node.node_reads"),
         part(

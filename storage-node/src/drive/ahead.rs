@@ -5,6 +5,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope};
 
+use bytes::Bytes;
+
 use super::{DriveFile, Result};
 
 /// Steps up to this are served from a window that is read at once.
@@ -31,11 +33,11 @@ struct State {
     stride: u64,
     /// Bytes that were read ahead, and where they begin.
     start: u64,
-    window: Vec<u8>,
+    window: Bytes,
     /// How many windows were read one after another.
     windows: u32,
     /// The windows from the thread.
-    next: Option<Receiver<(u64, Vec<u8>)>>,
+    next: Option<Receiver<(u64, Bytes)>>,
 }
 
 impl State {
@@ -63,7 +65,7 @@ impl State {
     }
 
     fn forget(&mut self) {
-        self.window.clear();
+        self.window = Bytes::new();
         self.windows = 0;
         self.next = None;
     }
@@ -84,12 +86,12 @@ impl<'scope, 'env> ReadAhead<'scope, 'env> {
 
     /// Starts a thread that reads windows from an offset on, until there are no more or nobody
     /// wants them; none when the system has no more threads.
-    fn start(&self, from: u64) -> Option<Receiver<(u64, Vec<u8>)>> {
+    fn start(&self, from: u64) -> Option<Receiver<(u64, Bytes)>> {
         let (file, (sender, receiver)) = (self.file, sync_channel(WINDOWS_AHEAD));
         let read = move || {
             let mut at = from;
             // What fails here is read again by the walk, and told there.
-            while let Ok(window) = file.read_vec(at, WINDOW) {
+            while let Ok(window) = file.read_bytes(at, WINDOW) {
                 let (start, len) = (at, window.len());
                 at += len as u64;
                 if len == 0 || sender.send((start, window)).is_err() {
@@ -111,7 +113,7 @@ impl<'scope, 'env> ReadAhead<'scope, 'env> {
                 return Ok(());
             }
         }
-        state.window = self.file.read_vec(offset, WINDOW)?;
+        state.window = self.file.read_bytes(offset, WINDOW)?;
         state.start = offset;
         state.windows += 1;
         if state.windows >= WINDOWS_BEFORE && state.next.is_none() {

@@ -49,6 +49,12 @@ fn class_of(blocks: usize) -> Option<usize> {
     (class < CLASSES).then_some(class)
 }
 
+/// The memory that a read of so many bytes takes, wherever it begins.
+pub(crate) fn room_for(len: usize) -> usize {
+    let blocks = (len + BLOCK - 1).div_ceil(BLOCK);
+    class_of(blocks).map_or(blocks, |class| (1 << class) + 1) * BLOCK
+}
+
 impl Buffer {
     /// One for that many bytes, or more.
     pub(super) fn take(len: usize) -> Self {
@@ -62,6 +68,12 @@ impl Buffer {
             Some(blocks)
         });
         let blocks = kept.unwrap_or_else(|| vec![Block([0; BLOCK]); count].into());
+        Self { blocks }
+    }
+
+    /// One for just so many bytes, that is not kept.
+    pub(super) fn alone(len: usize) -> Self {
+        let blocks = vec![Block([0; BLOCK]); len.div_ceil(BLOCK)].into();
         Self { blocks }
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use enfilade_placement::DriveId;
 
 use self::open::OpenFile;
-use super::{Drive, DriveFile, FileSystemId, Open, Result, Space, sys};
+use super::{Drive, DriveFile, FileSystemId, Open, Result, Space, direct, sys};
 use crate::drive::superblock::{self, Superblock, SuperblockError};
 
 const LOCK: &str = "lock";
@@ -383,7 +383,7 @@ impl Drive for FileDrive {
         options.read(true).write(true).create_new(how == Open::New);
         let path = self.at(name);
         let file = options.open(&path)?;
-        Ok(Arc::new(OpenFile::new(file, sys::open_direct(&path))))
+        Ok(Arc::new(OpenFile::new(file, direct::open_direct(&path))))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>> {

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod buffer;
+mod direct;
 pub mod file;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
@@ -14,6 +15,7 @@ pub mod superblock;
 mod sys;
 
 pub(crate) use self::ahead::ReadAhead;
+pub(crate) use self::buffer::room_for;
 pub use self::ring::Hold;
 
 use std::io::{self, IoSlice};
@@ -75,6 +77,12 @@ pub enum Open {
     /// It must not be there; it is created, and durable once its folder is synced.
     New,
 }
+
+/// Memory that is kept for reads when nobody reads, in bytes, of the whole process.
+pub const READ_MEMORY_KEPT: usize = buffer::KEPT_BYTES_MAX;
+
+/// Memory through which the committer of a file system writes, in bytes.
+pub const WRITE_MEMORY: usize = 2 * direct::PIECE_MAX;
 
 /// How bytes come from the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use io_uring::{IoUring, Probe, opcode, types};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::buffer::Buffer;
 
@@ -213,7 +213,9 @@ impl Ring {
         let Ok(runtime) = Handle::try_current() else {
             return false;
         };
-        if self.unwatchable.load(Ordering::Relaxed) >= UNWATCHABLE_MAX {
+        // One without threads of its own may stand still as long as it likes.
+        let works = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        if !works || self.unwatchable.load(Ordering::Relaxed) >= UNWATCHABLE_MAX {
             return false;
         }
         if self.watched.swap(true, Ordering::AcqRel) {
@@ -221,19 +223,20 @@ impl Ring {
         }
         let watching = Watching(self);
         runtime.spawn(async move {
-            watching.0.unwatchable.fetch_add(1, Ordering::Relaxed);
+            // All of it: what ends with the task is told by its end.
+            let watching = watching;
+            let ring = watching.0;
+            ring.unwatchable.fetch_add(1, Ordering::Relaxed);
             // SAFETY: the ring, and its descriptor, are never closed.
             #[expect(unsafe_code, reason = "a descriptor that is only borrowed")]
-            let fd = unsafe {
-                AsyncFd::register_with_interest(Descriptor(watching.0), Interest::READABLE)
-            };
-            if let Ok(fd) = fd {
-                watching.0.unwatchable.store(0, Ordering::Relaxed);
-                while let Ok(mut ready) = fd.readable().await {
-                    // First: what completes while the queue is emptied makes it ready again.
-                    ready.clear_ready();
-                    watching.0.drain();
-                }
+            let fd =
+                unsafe { AsyncFd::register_with_interest(Descriptor(ring), Interest::READABLE) };
+            let Ok(fd) = fd else { return };
+            ring.unwatchable.store(0, Ordering::Relaxed);
+            while let Ok(mut ready) = fd.readable().await {
+                // First: what completes while the queue is emptied makes it ready again.
+                ready.clear_ready();
+                ring.drain();
             }
         });
         true

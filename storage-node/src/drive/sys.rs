@@ -1,115 +1,14 @@
 //! Calls of the operating system that the standard library does not have.
 
-use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
 use std::sync::LazyLock;
 
 use super::Space;
 
 /// The kernel takes at most this many slices in one call (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
-
-/// Writes past the page cache begin and end at multiples of this, in the file and in memory: no
-/// drive or file system asks for more.
-pub(super) const DIRECT_ALIGN: u64 = 4096;
-/// They go through a buffer of this size, one a thread that writes: a committer.
-const DIRECT_BUFFER: usize = 1024 * 1024;
-
-/// Opens a file that exists for reads and writes past the page cache; none where they are not to be
-/// had.
-pub(super) fn open_direct(path: &Path) -> Option<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(libc::O_DIRECT);
-    options.open(path).ok()
-}
-
-/// Bytes at an address that suits writes past the page cache.
-struct Aligned {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Aligned {
-    fn new() -> Self {
-        let align = usize::try_from(DIRECT_ALIGN).expect("4096");
-        let bytes = vec![0; DIRECT_BUFFER + align];
-        let start = bytes.as_ptr().align_offset(align);
-        Self { bytes, start }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + DIRECT_BUFFER]
-    }
-}
-
-/// Writes all slices, whole blocks in sum, past the page cache. `false`: this file does not take
-/// such writes after all, and nothing was written.
-pub(super) fn write_direct(file: &File, offset: u64, slices: &[IoSlice<'_>]) -> io::Result<bool> {
-    thread_local! {
-        static BUFFER: RefCell<Aligned> = RefCell::new(Aligned::new());
-    }
-    BUFFER.with_borrow_mut(|buffer| {
-        write_pieces(buffer.bytes(), offset, slices, |bytes, at| {
-            file.write_at(bytes, at)
-        })
-    })
-}
-
-/// Copies the slices into the buffer, and writes it whenever it is full and at the end.
-fn write_pieces(
-    buffer: &mut [u8],
-    offset: u64,
-    slices: &[IoSlice<'_>],
-    mut write: impl FnMut(&[u8], u64) -> io::Result<usize>,
-) -> io::Result<bool> {
-    let (mut at, mut filled) = (offset, 0);
-    for slice in slices {
-        let mut rest: &[u8] = slice;
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(buffer.len() - filled));
-            buffer[filled..filled + now.len()].copy_from_slice(now);
-            filled += now.len();
-            rest = later;
-            if filled == buffer.len() {
-                if !write_blocks(buffer, at, at == offset, &mut write)? {
-                    return Ok(false);
-                }
-                at += filled as u64;
-                filled = 0;
-            }
-        }
-    }
-    Ok(filled == 0 || write_blocks(&buffer[..filled], at, at == offset, &mut write)?)
-}
-
-/// Writes blocks; `false` when the first of all are refused for how they are written.
-fn write_blocks(
-    mut blocks: &[u8],
-    offset: u64,
-    first: bool,
-    write: &mut impl FnMut(&[u8], u64) -> io::Result<usize>,
-) -> io::Result<bool> {
-    let mut at = offset;
-    while !blocks.is_empty() {
-        match write(blocks, at) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                at += written as u64;
-                blocks = &blocks[written..];
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if first && at == offset && error.raw_os_error() == Some(libc::EINVAL) => {
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(true)
-}
 
 /// Reads that many bytes, or as many as there are, into memory that is not zeroed before.
 pub(super) fn read_vec(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
@@ -339,6 +238,3 @@ fn retry_interrupted() -> io::Result<()> {
 fn signed(number: u64) -> io::Result<i64> {
     i64::try_from(number).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,10 +10,12 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::sync::lock;
 
+mod behind;
 pub(crate) mod format;
 mod overlay;
 pub(crate) mod rocks;
 
+pub(crate) use self::behind::Behind;
 pub(crate) use self::overlay::Overlay;
 
 /// A row: key and value.

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use super::index::{IndexError, Overlay};
+use super::index::{Behind, IndexError, Overlay};
 use super::log::{HEAD_LEN, Log, LogError, Scan, Stretch};
 use super::record::ALIGN;
 use super::rows::{LogId, Placed, Rows, ShardRow};
@@ -64,13 +64,15 @@ pub(crate) fn recover(
     id: LogId,
     now_ms: u64,
 ) -> Result<(Log, Report), RecoverError> {
-    let overlay = Overlay::new(rows.0);
-    let recovered = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let ahead = ReadAhead::new(file, scope);
-        recover_into(&overlay, &ahead, id, now_ms)
-    })?;
-    overlay.commit()?;
-    Ok(recovered)
+        let behind = Behind::new(rows.0, scope);
+        let overlay = Overlay::new(&behind);
+        let recovered = recover_into(&overlay, &ahead, id, now_ms)?;
+        overlay.commit()?;
+        behind.settle()?;
+        Ok(recovered)
+    })
 }
 
 fn recover_into(
@@ -167,23 +169,31 @@ impl Recovery<'_> {
                     offset: found.offset,
                     header_len: found.header_len,
                 };
-                self.rows.apply(&mut self.row, &placed, self.now_ms)?;
+                self.rows.apply_one(&mut self.row, &placed, self.now_ms)?;
                 self.tail = found.end();
                 self.report.records += 1;
-                // Only what is synced is kept, so that any part of it may go to the index.
-                let most = match self.overlay.is_alone() {
-                    true => ALONE_ROWS,
-                    false => BATCH_ROWS,
-                };
-                if self.overlay.len() >= most {
-                    self.overlay.commit()?;
-                }
+                self.write_some()?;
             }
             Stretch::Damage { to, .. } => {
                 self.report.damaged += 1;
                 self.row.damaged += 1;
                 self.tail = to.next_multiple_of(ALIGN);
             }
+        }
+        Ok(())
+    }
+
+    /// Writes what there is when it is much. Only what is synced is kept, so that any part of it may
+    /// go to the index, with the row that says how far it goes.
+    fn write_some(&mut self) -> Result<(), RecoverError> {
+        let alone = self.overlay.is_alone();
+        let most = if alone { ALONE_ROWS } else { BATCH_ROWS };
+        if self.overlay.len() >= most {
+            self.rows.put_shard(self.id, &self.row)?;
+            self.overlay.commit()?;
+        } else if alone && self.overlay.unwritten() >= BATCH_ROWS {
+            self.rows.put_shard(self.id, &self.row)?;
+            self.overlay.write_kept()?;
         }
         Ok(())
     }
@@ -233,7 +243,7 @@ impl Recovery<'_> {
         if self.report.damaged > 0 {
             self.row.position = tail;
         }
-        if self.report.damaged > 0 || self.row.successor {
+        if self.report.damaged > 0 || self.report.records > 0 || self.row.successor {
             self.row.successor = false;
             self.rows.put_shard(self.id, &self.row)?;
         }

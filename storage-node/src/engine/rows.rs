@@ -434,6 +434,26 @@ impl Rows<'_> {
         placed: &Placed<'_>,
         now_ms: u64,
     ) -> Result<Vec<Freed>, IndexError> {
+        self.take_in(shard, placed, (now_ms, true))
+    }
+
+    /// As [`Rows::apply`], for one of many records that are written together: the caller puts the
+    /// log's row when it is the last of them.
+    pub(crate) fn apply_one(
+        &self,
+        shard: &mut ShardRow,
+        placed: &Placed<'_>,
+        now_ms: u64,
+    ) -> Result<Vec<Freed>, IndexError> {
+        self.take_in(shard, placed, (now_ms, false))
+    }
+
+    fn take_in(
+        &self,
+        shard: &mut ShardRow,
+        placed: &Placed<'_>,
+        (now_ms, last): (u64, bool),
+    ) -> Result<Vec<Freed>, IndexError> {
         let record = placed.record;
         let key = ShardKey {
             volume: record.volume,
@@ -496,7 +516,9 @@ impl Rows<'_> {
         let dead: u64 = freed.iter().map(|freed| freed.len).sum();
         row.live = row.live.saturating_sub(dead);
         row.dead += dead;
-        batch.put(log.row(b's'), encoding::encode(&row));
+        if last {
+            batch.put(log.row(b's'), encoding::encode(&row));
+        }
         self.0.write(batch)?;
         *shard = row;
         Ok(freed)

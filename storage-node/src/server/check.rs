@@ -5,6 +5,7 @@ use enfilade_placement::profile::UNIT_ALIGN;
 use crate::api::append::{APPEND_BYTES_MAX, AppendHeader};
 use crate::api::error::ShardError;
 use crate::api::read::FragmentRange;
+use crate::drive::room_for;
 use crate::erasure::checksum::checksum_count;
 
 /// Fragments of one append: at the smallest unit of a full stripe they are 4 MiB.
@@ -65,7 +66,7 @@ pub(super) fn header(header: &AppendHeader) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// The ranges of a read; returns their bytes.
+/// The ranges of a read; returns the memory that it takes.
 pub(super) fn ranges(ranges: &[FragmentRange]) -> Result<u64, ShardError> {
     if ranges.len() > RANGES_MAX {
         return Err(invalid(format!(
@@ -79,7 +80,8 @@ pub(super) fn ranges(ranges: &[FragmentRange]) -> Result<u64, ShardError> {
             "{bytes} bytes asked for: at most {READ_BYTES_MAX}"
         )));
     }
-    Ok(bytes)
+    let room = |range: &FragmentRange| room_for(range.len as usize) as u64;
+    Ok(ranges.iter().map(room).sum())
 }
 
 /// The length of a page.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 
 use crate::drive::buffer::Buffer;
+use crate::drive::direct::{self, DIRECT_ALIGN};
 use crate::drive::ring::{self, Outcome};
 use crate::drive::{DriveFile, Hold, Queued, Result, Way, sys};
 
@@ -69,9 +70,7 @@ impl OpenFile {
     fn direct(&self, offset: u64, slices: &[IoSlice<'_>]) -> Option<&File> {
         let direct = self.direct.as_ref()?;
         let len: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
-        let whole = [offset, len]
-            .iter()
-            .all(|n| n.is_multiple_of(sys::DIRECT_ALIGN));
+        let whole = [offset, len].iter().all(|n| n.is_multiple_of(DIRECT_ALIGN));
         (whole && len >= DIRECT_BYTES_MIN).then_some(direct.as_ref())
     }
 }
@@ -94,8 +93,8 @@ impl DriveFile for OpenFile {
     }
 
     fn write_at(&self, offset: u64, slices: &[IoSlice<'_>]) -> Result<()> {
-        if let Some(direct) = self.direct(offset, slices)
-            && sys::write_direct(direct, offset, slices)?
+        if let Some(file) = self.direct(offset, slices)
+            && direct::write_direct(file, offset, slices)?
         {
             return Ok(());
         }
@@ -129,13 +128,13 @@ impl DriveFile for OpenFile {
         let direct = self.direct.as_ref();
         let direct = direct.filter(|_| way == Way::Past && !self.refuses.load(Ordering::Relaxed));
         let (file, skip) = match direct {
-            Some(direct) => (direct, offset % sys::DIRECT_ALIGN),
+            Some(direct) => (direct, offset % DIRECT_ALIGN),
             None => (&self.file, 0),
         };
         let start = usize::try_from(skip).ok()?;
         let end = start.checked_add(len)?;
         let count = match direct {
-            Some(_) => end.next_multiple_of(usize::try_from(sys::DIRECT_ALIGN).ok()?),
+            Some(_) => end.next_multiple_of(usize::try_from(DIRECT_ALIGN).ok()?),
             None => end,
         };
         let reading = ring::read(file, (offset - skip, count), start..end, hold)?;

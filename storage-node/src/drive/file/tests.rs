@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use enfilade_placement::{ClusterId, Generation, Incarnation};
 
 use super::*;
+use crate::drive::{Hold, Way};
 
 fn block(drive: u128) -> Superblock {
     Superblock {
@@ -200,4 +201,39 @@ fn a_copy_on_another_file_system_is_told_from_the_drive() {
     let opened = FileDrive::open(&path, DriveId::new(5));
     // Where the system does not tell, nothing is compared.
     assert_eq!(opened.is_ok(), here == 0, "{opened:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_are_queued_give_what_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let drive = FileDrive::format(&folder.path().join("drive"), &block(5)).unwrap();
+    let file = drive.open("x", Open::New).unwrap();
+    let bytes: Vec<u8> = (0..301_000u32).map(|n| (n >> 7) as u8 ^ n as u8).collect();
+    file.write_at(0, &[IoSlice::new(&bytes)]).unwrap();
+    let hold: Hold = Arc::new(());
+    for (offset, len) in [
+        (0, 1),
+        (4096, 4096),
+        (5000, 4096),
+        (1184, 65_536),
+        (300_000, 1000),
+    ] {
+        for way in [Way::Past, Way::Kept] {
+            let there = &bytes[offset..offset + len];
+            assert_eq!(&file.read_bytes(offset as u64, len).unwrap()[..], there);
+            // A file system that takes no direct reads says so once.
+            for _ in 0..2 {
+                let queued = file.read_queued(offset as u64, len, way, &hold);
+                let Some(queued) = queued else { continue };
+                if let Some(read) = queued.await {
+                    assert_eq!(&read[..], there, "{offset} {len} {way:?}");
+                }
+            }
+        }
+    }
+    assert_eq!(Arc::strong_count(&hold), 1);
+    let beyond = file.read_queued(300_500, 1000, Way::Past, &hold);
+    if let Some(beyond) = beyond {
+        assert_eq!(beyond.await, None);
+    }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Overlay<'a> {
     changes: Mutex<Changes>,
     /// Whether the base has no rows of those that are asked for, so that it need not be asked.
     alone: AtomicBool,
+    /// Of the changes, those that were not written yet, in order, while they are kept.
+    unwritten: Mutex<Vec<Change>>,
     /// Whether the base has nothing for whoever asks for the last row of some.
     fresh: AtomicBool,
 }
@@ -27,6 +29,7 @@ impl<'a> Overlay<'a> {
             base,
             changes: Mutex::default(),
             alone: AtomicBool::new(false),
+            unwritten: Mutex::default(),
             fresh: AtomicBool::new(false),
         }
     }
@@ -47,6 +50,18 @@ impl<'a> Overlay<'a> {
         self.fresh.store(fresh, Ordering::Relaxed);
     }
 
+    /// How many changes [`Overlay::write_kept`] would write.
+    pub(crate) fn unwritten(&self) -> usize {
+        lock(&self.unwritten).len()
+    }
+
+    /// Writes the changes so far, in one batch, and keeps them all the same: as long as the base
+    /// need not be asked.
+    pub(crate) fn write_kept(&self) -> Result<(), IndexError> {
+        let changes = std::mem::take(&mut *lock(&self.unwritten));
+        self.base.write(Batch { changes })
+    }
+
     /// How many rows differ.
     pub(crate) fn len(&self) -> usize {
         self.changes().len()
@@ -58,8 +73,14 @@ impl<'a> Overlay<'a> {
 
     /// Writes the changes, in one batch.
     pub(crate) fn commit(&self) -> Result<(), IndexError> {
-        self.alone.store(false, Ordering::Relaxed);
+        let kept = self.alone.swap(false, Ordering::Relaxed);
         let changes = std::mem::take(&mut *self.changes());
+        if kept {
+            return match self.unwritten() {
+                0 => Ok(()),
+                _ => self.write_kept(),
+            };
+        }
         if changes.is_empty() {
             return Ok(());
         }
@@ -138,6 +159,9 @@ impl Index for Overlay<'_> {
     }
 
     fn write(&self, batch: Batch) -> Result<(), IndexError> {
+        if self.is_alone() {
+            lock(&self.unwritten).extend(batch.changes.iter().cloned());
+        }
         for change in batch.changes {
             match change {
                 Change::Put(key, value) => {

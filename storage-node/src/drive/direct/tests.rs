@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Bytes of the buffer, here.
+/// The most bytes of a write, here.
 const BUFFER: usize = 4096;
 
 /// A device that takes so many calls as `answers` has, and whatever comes after them.
@@ -46,8 +46,8 @@ fn write(device: &mut Device) -> (io::Result<bool>, Vec<u8>) {
         .windows(2)
         .map(|cut| IoSlice::new(&bytes[cut[0]..cut[1]]))
         .collect();
-    let mut buffer = vec![0; BUFFER];
-    let written = write_pieces(&mut buffer, 512, &slices, |bytes, at| {
+    let mut buffers = [BUFFER; 2].map(Buffer::alone);
+    let written = write_pieces(&mut buffers, BUFFER, (512, &slices), |bytes, at| {
         device.write(bytes, at)
     });
     (written, bytes)
@@ -96,4 +96,25 @@ fn a_file_that_takes_no_such_writes_is_written_otherwise() {
     let (written, _) = write(&mut device);
     assert!(!written.unwrap());
     assert!(device.bytes.is_empty());
+}
+
+#[test]
+fn a_record_of_a_mebibyte_is_one_write_and_more_are_of_equal_length() {
+    let calls = |len: usize| {
+        let bytes = vec![7; len];
+        let mut calls = Vec::new();
+        let mut buffers = [PIECE_MAX; 2].map(Buffer::alone);
+        let slices = [IoSlice::new(&bytes)];
+        let written = write_pieces(&mut buffers, PIECE_MAX, (0, &slices), |bytes, _| {
+            calls.push(bytes.len());
+            Ok(bytes.len())
+        });
+        assert!(written.unwrap());
+        assert_eq!(calls.iter().sum::<usize>(), len);
+        calls
+    };
+    assert_eq!(calls((1 << 20) + 4096), [(1 << 20) + 4096]);
+    let many = calls(16 * ((1 << 20) + 4096));
+    assert_eq!(many.len(), 16);
+    assert!(many.iter().all(|len| *len >= 1 << 20), "{many:?}");
 }
