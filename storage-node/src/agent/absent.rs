@@ -157,15 +157,11 @@ async fn judge(context: &Context, engine: &Arc<Engine>, suspects: &mut BTreeMap<
         };
         let (view, nodes) = (context.view(), context.nodes.as_ref());
         let sources = Sources::of(&view, nodes, volume, key.member, Cause::Repair);
-        match sources.inventory(None, 1, volume.profile.k()).await {
-            None => {
-                suspects.insert(key, seen);
-            }
-            Some((blobs, _)) if blobs.is_empty() => {}
-            Some(_) if !seen => {
-                suspects.insert(key, true);
-            }
-            Some(_) => enter(engine, Gone::unknown(key), volume.epoch).await,
+        let (blobs, _, complete) = sources.inventory(None, 1).await;
+        if !blobs.is_empty() && seen {
+            enter(engine, Gone::unknown(key), volume.epoch).await;
+        } else if !blobs.is_empty() || complete < volume.profile.k() {
+            suspects.insert(key, !blobs.is_empty() || seen);
         }
     }
 }

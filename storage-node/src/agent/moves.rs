@@ -16,13 +16,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use enfilade_cluster::api::moves::{Flip, Intent, Reason, Stage, may_move};
-use enfilade_cluster::api::root::{RootCommand, RootRefusal, RootReply};
+use enfilade_cluster::api::root::{LedgerRange, RootCommand, RootRefusal, RootReply};
 use enfilade_placement::{IntentId, Volume, VolumeState};
 use tokio::task::{AbortHandle, JoinSet};
 
 pub(super) use self::claims::{Claims, drop_left};
 use super::Context;
-use super::repair::{Left, Patient};
+use super::repair::{Left, Patient, WAITING_MAX};
 use crate::api::Cause;
 use crate::engine::{Engine, ShardKey, Throttle};
 use crate::rebuild::{Original, Rebuild, Sources, Target};
@@ -91,7 +91,7 @@ pub(super) async fn carry_out(context: Arc<Context>) {
             let flag = Arc::clone(&makes);
             let task = async move {
                 let outcome = act(&context, &rebuild, &intent, engine, &flag).await;
-                if outcome.is_err() && tries + 1 >= TRIES && stage == Stage::Make {
+                if outcome.is_err() && tries + 1 >= TRIES && flag.load(Relaxed) {
                     let _ = tell(&context, RootCommand::CancelMoves(vec![id])).await;
                 }
                 (id, outcome)
@@ -200,10 +200,10 @@ async fn make(
     };
     // No late append of an older epoch gets in, for ever (PROTOCOLS 12).
     engine.fence(key, volume.epoch).await?;
-    let (view, nodes) = (context.view(), context.nodes.as_ref());
+    let nodes = context.nodes.as_ref();
     let settings = &context.node.host().settings;
     let cause = cause(intent.reason);
-    let patient = Patient {
+    let patient = |volume: &Volume| Patient {
         target: Target {
             engine: Arc::clone(engine),
             key,
@@ -211,22 +211,25 @@ async fn make(
             pace: pace(intent.reason, settings),
             cause,
         },
-        sources: Sources::of(&view, nodes, &volume, member, cause),
+        sources: Sources::of(&context.view(), nodes, volume, member, cause),
         volume: volume.clone(),
     };
-    if let Some(original) = Original::of(&view, nodes, &volume, member, cause) {
-        copy::copy(rebuild, &patient, &original).await?;
+    if let Some(original) = Original::of(&context.view(), nodes, &volume, member, cause) {
+        copy::copy(rebuild, &patient(&volume), &original).await?;
     }
-    let lacks = patient.make_whole(context, rebuild).await?;
-    let bytes = engine.shard_stats(key).map_or(0, |shard| shard.live);
     loop {
+        let mut lacks = patient(&volume).make_whole(context, rebuild).await?;
+        if lacks.len() > WAITING_MAX {
+            lacks = vec![LedgerRange::Whole];
+        }
+        let bytes = engine.shard_stats(key).map_or(0, |shard| shard.live);
         let flip = Flip {
             intent: intent.id,
             volume: key.volume,
             epoch: volume.epoch,
             member,
             bytes,
-            lacks: lacks.clone(),
+            lacks,
         };
         match context
             .metadata
@@ -248,7 +251,8 @@ async fn make(
                 tracing::error!(?other, "an answer to another command than a flip");
                 return Ok(None);
             }
-            // Another member was flipped: what this one holds is the same.
+            // Another member was flipped. Where its shard was, it may have been dropped amid the
+            // walk: those that are members now are asked again what there is.
             Err(RootRefusal::StaleEpoch(now)) if now.epoch > volume.epoch => {
                 engine.fence(key, now.epoch).await?;
                 volume = now;

@@ -18,6 +18,7 @@ use enfilade_cluster::api::root::{LedgerQuery, LedgerRange, LedgerRow, RootComma
 use enfilade_placement::{BlobId, Volume, VolumeId, VolumeState};
 use futures::stream::{self, StreamExt};
 
+pub(super) use self::partial::WAITING_MAX;
 use super::Context;
 use crate::api::Cause;
 use crate::api::error::ShardError;
@@ -51,6 +52,8 @@ pub(super) enum Left {
     Nowhere(BlobId),
     #[error("too few other members answer to know what is missing")]
     TooFewAnswer,
+    #[error("too many blobs of the shard are not referenced yet to enter each")]
+    MuchWaits,
     #[error("root refuses: {0}")]
     Refused(enfilade_cluster::api::root::RootRefusal),
     #[error("the shard's drive does not answer: {0}")]

@@ -271,19 +271,16 @@ impl Sources {
         }
     }
 
-    /// What the members hold of the next blobs after one, and the last blob that this tells of
-    /// all; no blob when there are no more. `None` when fewer than `enough` members answer.
+    /// What the members hold of the next blobs after one, the last blob that this tells of all (no
+    /// blob when there are no more), and how many of them know all that they were given.
     pub(crate) async fn inventory(
         &self,
         after: Option<BlobId>,
         limit: u32,
-        enough: usize,
-    ) -> Option<(Vec<InventoryBlob>, Option<BlobId>)> {
+    ) -> (Vec<InventoryBlob>, Option<BlobId>, usize) {
         let pages = self.members.iter().map(|source| page(source, after, limit));
         let pages: Vec<InventoryPage> = join_all(pages).await.into_iter().flatten().collect();
-        if pages.len() < enough {
-            return None;
-        }
+        let complete = pages.iter().filter(|page| page.complete).count();
         let ends = pages.iter().filter(|page| page.more);
         let end = ends
             .filter_map(|page| page.blobs.last())
@@ -291,7 +288,7 @@ impl Sources {
             .min();
         let blobs = pages.into_iter().flat_map(|page| page.blobs);
         let told = blobs.filter(|held| end.is_none_or(|end| held.blob <= end));
-        Some((told.collect(), end))
+        (told.collect(), end, complete)
     }
 }
 

@@ -280,11 +280,22 @@ impl StorageNode {
     pub async fn inventory(&self, request: InventoryRequest) -> Result<InventoryPage, ShardError> {
         let limit = check::page(request.limit)?;
         let engine = self.engine(&request.at)?;
-        let page = engine
-            .inventory(shard_key(&request.at), request.after, limit)
-            .await;
+        let key = shard_key(&request.at);
+        let page = engine.inventory(key, request.after, limit).await;
         let (blobs, more) = page.map_err(|error| shard_error(request.at.volume, error))?;
-        Ok(InventoryPage { blobs, more })
+        // Looked at last: a shard may be dropped at any time.
+        let complete = match engine.shard_stats(key) {
+            Some(shard) => shard.damaged == 0,
+            None => {
+                self.volumes.check_member(&request.at).await?;
+                true
+            }
+        };
+        Ok(InventoryPage {
+            blobs,
+            more,
+            complete,
+        })
     }
 }
 

@@ -45,7 +45,7 @@ pub fn versions(
     let mut last = None;
     // The key whose newest version comes no more.
     let mut begun = match &query.after {
-        Some((key, Some(_))) => Some(key.clone()),
+        Some((key, Some(stamp))) if has_newer(rows, bucket, key, *stamp)? => Some(key.clone()),
         _ => None,
     };
     let mut visited = 0;
@@ -93,6 +93,23 @@ fn place(table: Table, row: &[u8]) -> Result<(ObjectKey, Stamp), RowsError> {
     };
     let stamp = stamp.ok_or_else(|| typed::broken(table, row, "no stamp"))?;
     Ok((at, stamp))
+}
+
+/// Whether a key has that version or a newer one: a page may also end at a row that was removed,
+/// before any version that is there.
+fn has_newer(
+    rows: &dyn Rows,
+    bucket: BucketId,
+    key: &str,
+    stamp: Stamp,
+) -> Result<bool, RowsError> {
+    let row = ObjectKey::new(bucket, key).row_prefix();
+    if rows.get(Table::Latest, &keys::latest(&row))?.is_some() {
+        return Ok(true);
+    }
+    let (from, mut end) = (row.with(&[]), keys::version(&row, stamp));
+    end.push(0);
+    Ok(!typed::is_empty(rows, Table::Versions, &(from, Some(end)))?)
 }
 
 /// The first row after one version of a key.

@@ -1,11 +1,12 @@
 //! Versions as S3 keeps them.
 
 use crate::api::command::{Conditions, ETags, KeyOp, KeyReply, Refusal, Versioning};
+use crate::api::query::{ListedVersion, VersionsQuery};
 use crate::api::record::{Lock, VersionKind};
 use crate::partition::read;
 use crate::rows::Table;
 
-use super::harness::{Machine, at, delete, inline, object, put, put_if, striped};
+use super::harness::{BUCKET, GROUP, Machine, at, delete, inline, object, put, put_if, striped};
 
 fn etags(texts: &[&str]) -> Option<ETags> {
     Some(ETags::These(
@@ -271,4 +272,25 @@ fn a_locked_version_is_neither_deleted_nor_replaced() {
     };
     let stamp = enfilade_placement::Stamp::new(1);
     assert!(machine.op("retained", late(Some(stamp.into()))).is_ok());
+}
+
+#[test]
+fn the_newest_version_is_told_as_such_also_on_the_page_after_a_removed_row() {
+    let mut machine = Machine::new();
+    machine.versioning(Versioning::Enabled);
+    machine.put("b", inline(1, 5));
+    let (marker, _) = machine.delete("b");
+    let after = |stamp| VersionsQuery {
+        after: Some(("b".to_owned(), Some(enfilade_placement::Stamp::new(stamp)))),
+        limit: 10,
+        ..VersionsQuery::default()
+    };
+    let currents = |stamp| {
+        let page = read::versions(&machine.rows, GROUP, BUCKET, &after(stamp)).unwrap();
+        let current = |version: &ListedVersion| version.current;
+        page.versions.iter().map(current).collect::<Vec<_>>()
+    };
+    // The page before ended where the row of the current object was removed.
+    assert_eq!(currents(u64::MAX), [true, false]);
+    assert_eq!(currents(marker.unwrap()), [false]);
 }

@@ -13,7 +13,7 @@ use crate::rebuild::Rebuild;
 /// Blobs of one page of an inventory.
 const PAGE: u32 = 512;
 /// Beyond so many entries that must wait, the shard stays entered as a whole.
-const WAITING_MAX: usize = 1000;
+pub(in crate::agent) const WAITING_MAX: usize = 1000;
 
 impl Patient {
     /// Finds what the shard lacks by what the other members hold, and makes it whole. What waits
@@ -25,7 +25,7 @@ impl Patient {
     ) -> Result<(), Left> {
         let waiting = self.make_whole(context, rebuild).await?;
         if waiting.len() > WAITING_MAX {
-            return Err(Left::TooFewAnswer);
+            return Err(Left::MuchWaits);
         }
         let key = self.target.key;
         self.target.engine.accounted(key).await?;
@@ -44,18 +44,21 @@ impl Patient {
     }
 
     /// Makes what the other members hold whole in this shard; what it goes on to lack, since
-    /// nothing references it yet.
+    /// nothing references it yet: at most one range more than the ledger takes of a shard.
+    ///
+    /// A blob lies on at least m + 1 members, so that k others which know all that they were given
+    /// cannot all be without it. When fewer do, what is known is rebuilt, and the shard does not
+    /// count as whole.
     pub(in crate::agent) async fn make_whole(
         &self,
         context: &Context,
         rebuild: &Rebuild,
     ) -> Result<Vec<LedgerRange>, Left> {
         let (mut after, mut waiting, mut left) = (None, Vec::new(), None);
-        // A blob that none of k members knows had lost more than the code can bear.
-        let enough = self.volume.profile.k();
+        let (enough, mut least) = (self.volume.profile.k(), usize::MAX);
         loop {
-            let page = self.sources.inventory(after, PAGE, enough).await;
-            let (others, end) = page.ok_or(Left::TooFewAnswer)?;
+            let (others, end, complete) = self.sources.inventory(after, PAGE).await;
+            least = least.min(complete);
             let mut stripes: BTreeMap<BlobId, BTreeSet<(u32, u32)>> = BTreeMap::new();
             for held in others {
                 stripes.entry(held.blob).or_default().extend(held.stripes);
@@ -69,7 +72,8 @@ impl Patient {
                     Ok(()) => {}
                     Err(Left::NotYetReferenced(_)) => {
                         let stripes = |run: &(u32, u32)| LedgerRange::stripes(blob, run.0..=run.1);
-                        waiting.extend(lacking.iter().map(stripes));
+                        let room = (WAITING_MAX + 1).saturating_sub(waiting.len());
+                        waiting.extend(lacking.iter().map(stripes).take(room));
                     }
                     Err(error) => left = Some(error),
                 }
@@ -79,7 +83,11 @@ impl Patient {
                 None => break,
             }
         }
-        left.map_or(Ok(waiting), Err)
+        match left {
+            Some(left) => Err(left),
+            None if least < enough => Err(Left::TooFewAnswer),
+            None => Ok(waiting),
+        }
     }
 
     /// The stripes of some runs that this shard does not hold, or not intact.

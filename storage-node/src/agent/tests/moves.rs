@@ -7,7 +7,8 @@ use enfilade_placement::ChainId;
 
 use super::ward::{UNIT, Ward, open, root, settings, until};
 use super::*;
-use crate::api::read::{FragmentFault, FragmentRange, ReadRequest};
+use crate::api::error::ShardError;
+use crate::api::read::{FragmentFault, FragmentRange, InventoryRequest, ReadRequest};
 use crate::engine::Append;
 
 /// The number of the enclosure, and drive, that shards move to.
@@ -88,16 +89,11 @@ fn engine_of(ward: &Ward, number: u32) -> Arc<Engine> {
     ward.stations[&number].node.engines().remove(0)
 }
 
-/// A whole fragment as the drive of a station has it.
-async fn read_at(
-    ward: &Ward,
-    number: u32,
-    volume: &Volume,
-    (member, blob, stripe, len): (u8, BlobId, u32, usize),
-) -> Result<bytes::Bytes, FragmentFault> {
+/// A shard as a volume once had it, at a station.
+async fn address(ward: &Ward, number: u32, volume: &Volume, member: u8) -> ShardAddress {
     let view = ward.metadata.watch(0, Duration::ZERO).await.unwrap();
     let drive = DriveId::new(number.into());
-    let at = ShardAddress {
+    ShardAddress {
         cluster: CLUSTER,
         incarnation: Incarnation::new(1),
         drive,
@@ -105,7 +101,17 @@ async fn read_at(
         volume: volume.id,
         epoch: volume.epoch,
         member,
-    };
+    }
+}
+
+/// A whole fragment as the drive of a station has it.
+async fn read_at(
+    ward: &Ward,
+    number: u32,
+    volume: &Volume,
+    (member, blob, stripe, len): (u8, BlobId, u32, usize),
+) -> Result<bytes::Bytes, FragmentFault> {
+    let at = address(ward, number, volume, member).await;
     let ranges = vec![FragmentRange {
         stripe,
         offset: 0,
@@ -152,6 +158,17 @@ async fn a_shard_is_copied_flipped_and_dropped_where_it_was_and_nothing_reads_as
         let what = (member, written[0].0.id, 0, UNIT as usize);
         let read = read_at(&ward, old, &before, what).await;
         assert_eq!(read, Err(FragmentFault::Moved(before.epoch.next())));
+        // Nor does it tell those who rebuild others that there is nothing.
+        let request = InventoryRequest {
+            at: address(&ward, old, &before, member).await,
+            after: None,
+            limit: 9,
+        };
+        let told = ward.stations[&old].node.inventory(request).await;
+        assert!(
+            matches!(told, Err(ShardError::StaleEpoch { .. })),
+            "{told:?}"
+        );
         ward.stop().await;
     }
 }

@@ -130,7 +130,7 @@ fn large_writes_of_whole_blocks_go_past_the_page_cache_and_read_the_same() {
         file.read_vec(4000, 1_000_000).unwrap(),
         expected[4000..1_004_000]
     );
-    assert_eq!(file.read_vec(expected.len() as u64, 5).unwrap(), []);
+    assert!(file.read_vec(expected.len() as u64, 5).unwrap().is_empty());
 }
 
 #[test]

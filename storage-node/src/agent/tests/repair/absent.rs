@@ -1,6 +1,7 @@
 //! Logs that are gone are noticed, entered and made whole.
 
 use super::*;
+use crate::api::read::InventoryRequest;
 
 impl Ward {
     /// Writes and commits some blobs.
@@ -48,10 +49,18 @@ async fn a_log_that_vanishes_under_a_running_node_is_entered_and_rebuilt() {
     assert_eq!(ward.ledger().await, [ward.row(1, LedgerRange::Whole)]);
     let missing = ward.read(1, written[0].0.id, 0).await;
     assert_eq!(missing, Err(FragmentFault::Missing));
+    let complete = || async {
+        let (at, after, limit) = (ward.at(1).await, None, 9);
+        let request = InventoryRequest { at, after, limit };
+        let page = ward.stations[&2].node.inventory(request).await;
+        page.unwrap().complete
+    };
+    assert!(!complete().await, "what it does not name may be lost");
     for number in [1, 3, 4] {
         ward.nodes.insert(&ward.stations[&number].node);
     }
     ward.until_whole(1, &written).await;
+    assert!(complete().await);
     ward.stop().await;
 }
 
