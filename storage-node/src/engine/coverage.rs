@@ -23,10 +23,12 @@ impl Engine {
     pub(crate) fn scrub_coverage(&self, within: Duration) -> Result<Coverage, EngineError> {
         let now = self.clock_ms();
         let (mut all, mut fresh) = (0u128, 0u128);
-        let mut oldest: Option<u64> = None;
+        let (mut oldest, mut every) = (None::<u64>, true);
         for shard in self.shards() {
             // One that was never scrubbed counts from the beginning.
-            let at = self.told(self.rows().scrubbed(shard.key))?.unwrap_or(0);
+            let at = self.told(self.rows().scrubbed(shard.key))?;
+            every &= at.is_some();
+            let at = at.unwrap_or(0);
             let bytes = u128::from(shard.log_bytes);
             all += bytes;
             if Duration::from_millis(now.saturating_sub(at)) < within {
@@ -36,7 +38,7 @@ impl Engine {
         }
         let age = |at: u64| Duration::from_millis(now.saturating_sub(at));
         Ok(Coverage {
-            complete: oldest.filter(|at| *at > 0).map(age),
+            complete: oldest.filter(|_| every).map(age),
             oldest: oldest.map_or(Duration::ZERO, age),
             percent: (fresh * 100)
                 .checked_div(all)
