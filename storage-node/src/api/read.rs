@@ -81,7 +81,7 @@ pub struct InventoryPage {
     /// Whether there are more.
     pub more: bool,
     /// Whether the shard knows all that it was given: no place of its log is damaged, and the log
-    /// is not one that took a lost one's place. That such a shard does not name a blob says nothing.
+    /// is not one that took a lost one's place. Else, that it does not name a blob says nothing.
     pub complete: bool,
 }
 
