@@ -97,9 +97,9 @@ struct Line {
     fio: Option<f64>,
     /// Median of engine / fio of each round.
     ratio: Option<f64>,
-    /// The same two with fio working otherwise: as many writers in fio as in the engine, each with a
-    /// file and syncs of its own (none for one writer, which is all that fio has anyway); reads at
-    /// random past the page cache, by io_uring.
+    /// The same two with fio working otherwise: as many writers in fio as in the engine, each with
+    /// a file and syncs of its own (none for one writer, which is all that fio has anyway); reads
+    /// at random past the page cache, by io_uring.
     fio_other: Option<f64>,
     ratio_other: Option<f64>,
     /// fio's command lines.

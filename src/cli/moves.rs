@@ -147,7 +147,12 @@ pub(crate) struct MaintenanceArgs {
     /// The enclosure.
     pub(crate) id: EnclosureId,
     /// For how long, such as `30m`, `2h` or `90s`; at most a week.
-    #[arg(long = "for", value_name = "TIME", value_parser = seconds, required_unless_present = "end")]
+    #[arg(
+        long = "for",
+        value_name = "TIME",
+        value_parser = seconds,
+        required_unless_present = "end"
+    )]
     pub(crate) seconds: Option<u64>,
     /// Ends it.
     #[arg(long, conflicts_with = "seconds")]

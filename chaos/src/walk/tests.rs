@@ -281,7 +281,14 @@ async fn what_is_not_there_is_noticed_to_the_fragment() {
     assert!(at > header);
     let seen = stopped.turn();
     let missing = contradictions(&seen);
-    let is_missing = |one: &&Contradiction| matches!(one, Contradiction::Unknown { state: State::Missing, shard: of, .. } if *of == shard);
+    let is_missing = |one: &&Contradiction| match one {
+        Contradiction::Unknown {
+            state: State::Missing,
+            shard: of,
+            ..
+        } => *of == shard,
+        _ => false,
+    };
     let stripes = missing.len();
     assert!((1..=20).contains(&stripes) && missing.iter().all(is_missing));
     assert_eq!(counts(&seen).damaged, 1);

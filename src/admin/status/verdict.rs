@@ -138,8 +138,8 @@ pub(super) fn warnings(status: &model::Status, facts: &Facts, said: &Said<'_>) -
     if let Some(short) = safety::shortfall(&facts.view.topology, &facts.volumes) {
         let (id, bytes) = (short.enclosure, ByteSize::bytes(short.bytes));
         warnings.push(format!(
-            "the loss of enclosure {id} could not be made good: {bytes} of it would find no room in \
-             the others"
+            "the loss of enclosure {id} could not be made good: {bytes} of it would find no room \
+             in the others"
         ));
     }
     for enclosure in &status.enclosures {

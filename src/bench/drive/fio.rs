@@ -101,7 +101,8 @@ impl Job {
         }
     }
 
-    /// Reads a file at random as the engine does: past the page cache, by io_uring, as many at once.
+    /// Reads a file at random as the engine does: past the page cache, by io_uring, as many at
+    /// once.
     pub(super) fn read_direct(file: &Path, pattern: Pattern, bytes: u64) -> Self {
         let arguments = [
             "--rw=randread".to_owned(),

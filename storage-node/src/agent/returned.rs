@@ -3,9 +3,9 @@
 //! The root group enters every shard of such a drive in the ledger, as a whole, in the commit that
 //! takes it back. Repair compares each with what the other members hold, rebuilds what it lacks,
 //! and takes it out of the ledger (`repair/partial.rs`). Meanwhile the drive is read from, and no
-//! more. Here the rest is done: every blob of the shards that are still the drive's is looked up once
-//! (PROTOCOLS 20), and the root group is told when the drive holds what it should. Shards that are
-//! another drive's now are dropped as those that moved away are (`fence.rs`).
+//! more. Here the rest is done: every blob of the shards that are still the drive's is looked up
+//! once (PROTOCOLS 20), and the root group is told when the drive holds what it should. Shards that
+//! are another drive's now are dropped as those that moved away are (`fence.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,13 +1,10 @@
-//! Writes past the page cache: through aligned buffers, one of which is filled while the other is
-//! written.
+//! Writes past the page cache, through an aligned buffer.
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
-use std::thread::{Builder, scope};
 
 use super::buffer::{BLOCK, Buffer};
 
@@ -15,8 +12,8 @@ use super::buffer::{BLOCK, Buffer};
 /// drive or file system asks for more.
 pub(super) const DIRECT_ALIGN: u64 = BLOCK as u64;
 
-/// The most bytes of one write: a record of a MiB with its header, in one piece. Twice as much is
-/// held by each thread that writes: a committer.
+/// The most bytes of one write: a record of a MiB with its header, in one piece. As much is held by
+/// each thread that writes: a committer.
 pub(super) const PIECE_MAX: usize = 1024 * 1024 + 64 * 1024;
 
 /// Opens a file that exists for reads and writes past the page cache; none where they are not to be
@@ -31,18 +28,17 @@ pub(super) fn open_direct(path: &Path) -> Option<File> {
 /// such writes after all, and nothing was written.
 pub(super) fn write_direct(file: &File, offset: u64, slices: &[IoSlice<'_>]) -> io::Result<bool> {
     thread_local! {
-        static BUFFERS: RefCell<Option<[Buffer; 2]>> = const { RefCell::new(None) };
+        static BUFFER: RefCell<Option<Buffer>> = const { RefCell::new(None) };
     }
-    BUFFERS.with_borrow_mut(|buffers| {
-        let buffers = buffers.get_or_insert_with(|| [PIECE_MAX; 2].map(Buffer::alone));
-        write_pieces(buffers, PIECE_MAX, (offset, slices), |bytes, at| {
+    BUFFER.with_borrow_mut(|buffer| {
+        let buffer = buffer.get_or_insert_with(|| Buffer::alone(PIECE_MAX));
+        write_pieces(buffer, PIECE_MAX, (offset, slices), |bytes, at| {
             file.write_at(bytes, at)
         })
     })
 }
 
 /// Slices, as far as they were copied.
-#[derive(Clone, Copy)]
 struct Source<'a> {
     slices: &'a [IoSlice<'a>],
     /// Bytes of the first slice that were copied.
@@ -70,7 +66,7 @@ impl Source<'_> {
 
 /// Writes the slices in pieces of about equal length, at most `most` bytes each.
 fn write_pieces(
-    [first, second]: &mut [Buffer; 2],
+    buffer: &mut Buffer,
     most: usize,
     (offset, slices): (u64, &[IoSlice<'_>]),
     mut write: impl FnMut(&[u8], u64) -> io::Result<usize>,
@@ -78,59 +74,19 @@ fn write_pieces(
     let total: usize = slices.iter().map(|slice| slice.len()).sum();
     let count = total.div_ceil(most).max(1);
     let piece = total.div_ceil(count).next_multiple_of(BLOCK);
+    let buffer = &mut buffer.bytes_mut()[..piece];
     let mut source = Source { slices, copied: 0 };
-    let (first, second) = (
-        &mut first.bytes_mut()[..piece],
-        &mut second.bytes_mut()[..piece],
-    );
     let mut at = offset;
-    let mut put = |bytes: &[u8]| {
-        let done = write_blocks(bytes, at, at == offset, &mut write)?;
-        at += bytes.len() as u64;
-        Ok(done)
-    };
-    if count == 1 {
-        let filled = source.fill(first);
-        return put(&first[..filled]);
-    }
-    scope(|scope| {
-        let (give, empty) = sync_channel::<&mut [u8]>(2);
-        let (hand, full) = sync_channel::<(&mut [u8], usize)>(2);
-        let filled = source.fill(first);
-        // Both queues have room for both buffers.
-        let _ = hand.send((first, filled));
-        let _ = give.send(second);
-        let mut alone = source;
-        let copy = move || {
-            for buffer in empty {
-                let filled = source.fill(buffer);
-                if filled == 0 || hand.send((buffer, filled)).is_err() {
-                    break;
-                }
-            }
-        };
-        let copier = Builder::new()
-            .name("copy".to_owned())
-            .spawn_scoped(scope, copy);
-        for (buffer, filled) in full {
-            if !put(&buffer[..filled])? {
-                return Ok(false);
-            }
-            if copier.is_ok() {
-                let _ = give.send(buffer);
-                continue;
-            }
-            // No thread to be had: one after another.
-            loop {
-                let filled = alone.fill(buffer);
-                if filled == 0 {
-                    break;
-                }
-                put(&buffer[..filled])?;
-            }
+    loop {
+        let filled = source.fill(buffer);
+        if filled == 0 {
+            return Ok(true);
         }
-        Ok(true)
-    })
+        if !write_blocks(&buffer[..filled], at, at == offset, &mut write)? {
+            return Ok(false);
+        }
+        at += filled as u64;
+    }
 }
 
 /// Writes blocks; `false` when the first of all are refused for how they are written.

@@ -82,7 +82,7 @@ pub enum Open {
 pub const READ_MEMORY_KEPT: usize = buffer::KEPT_BYTES_MAX;
 
 /// Memory through which the committer of a file system writes, in bytes.
-pub const WRITE_MEMORY: usize = 2 * direct::PIECE_MAX;
+pub const WRITE_MEMORY: usize = direct::PIECE_MAX;
 
 /// How bytes come from the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

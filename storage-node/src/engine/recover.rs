@@ -183,8 +183,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Writes what there is when it is much. Only what is synced is kept, so that any part of it may
-    /// go to the index, with the row that says how far it goes.
+    /// Writes what there is when it is much. Only what is synced is kept, so that any part of it
+    /// may go to the index, with the row that says how far it goes.
     fn write_some(&mut self) -> Result<(), RecoverError> {
         let alone = self.overlay.is_alone();
         let most = if alone { ALONE_ROWS } else { BATCH_ROWS };

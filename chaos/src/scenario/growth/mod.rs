@@ -343,8 +343,8 @@ impl Growth {
             bound => format!("{:.3}", seen.plan_bytes as f64 / bound as f64),
         };
         self.stage.say(&format!(
-            "'{name}' was done after {:.0} s: moved {:.1} MiB, rebuilt {:.1} MiB; largest plan {:.1} \
-             MiB, bound {:.1} MiB, plan/bound {ratio}",
+            "'{name}' was done after {:.0} s: moved {:.1} MiB, rebuilt {:.1} MiB; largest plan \
+             {:.1} MiB, bound {:.1} MiB, plan/bound {ratio}",
             settled.as_secs_f64(),
             mib(moved),
             mib(rebuilt),

@@ -46,8 +46,8 @@ fn write(device: &mut Device) -> (io::Result<bool>, Vec<u8>) {
         .windows(2)
         .map(|cut| IoSlice::new(&bytes[cut[0]..cut[1]]))
         .collect();
-    let mut buffers = [BUFFER; 2].map(Buffer::alone);
-    let written = write_pieces(&mut buffers, BUFFER, (512, &slices), |bytes, at| {
+    let mut buffer = Buffer::alone(BUFFER);
+    let written = write_pieces(&mut buffer, BUFFER, (512, &slices), |bytes, at| {
         device.write(bytes, at)
     });
     (written, bytes)
@@ -103,9 +103,9 @@ fn a_record_of_a_mebibyte_is_one_write_and_more_are_of_equal_length() {
     let calls = |len: usize| {
         let bytes = vec![7; len];
         let mut calls = Vec::new();
-        let mut buffers = [PIECE_MAX; 2].map(Buffer::alone);
+        let mut buffer = Buffer::alone(PIECE_MAX);
         let slices = [IoSlice::new(&bytes)];
-        let written = write_pieces(&mut buffers, PIECE_MAX, (0, &slices), |bytes, _| {
+        let written = write_pieces(&mut buffer, PIECE_MAX, (0, &slices), |bytes, _| {
             calls.push(bytes.len());
             Ok(bytes.len())
         });

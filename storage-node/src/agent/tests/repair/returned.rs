@@ -4,8 +4,8 @@ use enfilade_cluster::api::record::{Blob, Layout, Place};
 use enfilade_cluster::api::root::{LedgerRange, RootCommand};
 use enfilade_placement::EnclosureState;
 
-use super::super::ward::{Ward, open, root, until};
 use super::*;
+use crate::agent::tests::ward::{Ward, open, root, until};
 
 /// A drive as the root group has it.
 async fn state_of(ward: &Ward, drive: u128) -> (DriveState, Generation) {
