@@ -112,16 +112,17 @@ fn a_million_volumes_are_planned_for_in_half_a_gibibyte() {
     };
     let mut absent = Absent::default();
     let basis = absent.basis(&scene);
-    let began = Env::real().clock.now();
+    let clock = Env::real().clock;
+    let began = clock.now();
     let same = (0..1000).filter(|_| absent.basis(&scene) == basis).count();
-    let turn = Env::real().clock.now().saturating_sub(began) / 1000;
+    let turn = clock.now().saturating_sub(began) / 1000;
     assert_eq!(same, 1000);
     let waits: Vec<&Wait> = basis.waiting.values().collect();
     assert_eq!(waits, Vec::<&Wait>::new());
     let ground = Ground::new(&scene, basis, |_| true);
-    let began = Env::real().clock.now();
+    let began = clock.now();
     let survey = ground.survey(&lazily()).unwrap();
-    let took = Env::real().clock.now().saturating_sub(began);
+    let took = clock.now().saturating_sub(began);
     let summary = survey.plan.summary;
     println!(
         "a turn of the leader {turn:?}; a survey {took:?}, {} MiB at most, {} moves, {:.4} x bound",
