@@ -21,7 +21,8 @@ const SLOWER: f64 = 1.3;
 const UP: f64 = 1.25;
 const DOWN: f64 = 0.6;
 /// While moves go no faster than so many times their floor, the time of requests is the measure.
-const CALM: f64 = 2.0;
+/// Above it they are themselves what requests wait for.
+const CALM: f64 = 1.01;
 /// How much a new measure counts beside the old.
 const NEW: f64 = 0.3;
 /// Bytes that take a request about as long as everything else of it.
