@@ -4,8 +4,8 @@
 //! What clients' requests take while moves go slowly is the measure. As long as they take little
 //! more, moves go faster and faster; when they take more, moves slow down at once. A request counts
 //! by its time for each 64 KiB, so that large ones do not look slow. Clients that wait for an
-//! answer before they ask again get 1 / [`SLOWER`] of their throughput at the worst: 77 %, more than the
-//! 70 % of promise P6.
+//! answer before they ask again get 1 / [`SLOWER`] of their throughput at the worst: 77 %, more
+//! than the 70 % of promise P6.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
