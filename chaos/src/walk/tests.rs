@@ -291,7 +291,8 @@ async fn what_is_not_there_is_noticed_to_the_fragment() {
     };
     let stripes = missing.len();
     assert!((1..=20).contains(&stripes) && missing.iter().all(is_missing));
-    assert_eq!(counts(&seen).damaged, 1);
+    // It is damage when a later record tells that it was synced (PROTOCOLS 24): not always here.
+    assert!(counts(&seen).damaged <= 1);
     change(&path, header, &old);
     assert!(contradictions(&stopped.turn()).is_empty());
 
