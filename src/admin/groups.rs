@@ -2,20 +2,18 @@
 
 use anyhow::Result;
 use enfilade_cluster::api::MetadataClient;
-use enfilade_cluster::api::root::{RootCommand, RootRefusal};
-use enfilade_cluster::env::Env;
+use enfilade_cluster::api::root::RootCommand;
 use enfilade_placement::replicas::REPLICAS_MAX;
-use enfilade_placement::{EnclosureId, PartitionId, RequestId};
+use enfilade_placement::{EnclosureId, PartitionId};
 use hyper::StatusCode;
 
 use crate::admin::commands::{client, print, show};
 use crate::admin::model;
+use crate::admin::orders::order;
+use crate::admin::plans::Failure;
 use crate::admin::render;
 use crate::admin::status::{Facts, group_name};
 use crate::cli::partition::{PartitionCommand, PartitionMoveArgs, PartitionReplicasArgs};
-
-/// A failure, with the status of the answer.
-type Failure = (StatusCode, String);
 
 /// `enfilade partition ...`.
 pub(crate) async fn run(command: &PartitionCommand) -> Result<()> {
@@ -110,16 +108,4 @@ pub(crate) async fn limit(
         return Err((StatusCode::BAD_REQUEST, text));
     }
     order(metadata, RootCommand::SetReplicas { most }).await
-}
-
-async fn order(metadata: &dyn MetadataClient, command: RootCommand) -> Result<(), Failure> {
-    let request = RequestId::new(Env::real().random.next_u128());
-    match metadata.root(request, command).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(refusal @ RootRefusal::NotFound(_))) => {
-            Err((StatusCode::NOT_FOUND, refusal.to_string()))
-        }
-        Ok(Err(refusal)) => Err((StatusCode::CONFLICT, refusal.to_string())),
-        Err(error) => Err((StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
-    }
 }

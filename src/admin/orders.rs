@@ -253,7 +253,11 @@ fn conflict(text: &str) -> Failure {
     (StatusCode::CONFLICT, text.to_owned())
 }
 
-async fn order(metadata: &dyn MetadataClient, command: RootCommand) -> Result<(), Failure> {
+/// Has the root group carry out a command; what it refuses is told as it says it.
+pub(super) async fn order(
+    metadata: &dyn MetadataClient,
+    command: RootCommand,
+) -> Result<(), Failure> {
     let request = RequestId::new(Env::real().random.next_u128());
     match metadata.root(request, command).await {
         Ok(Ok(_)) => Ok(()),
