@@ -249,11 +249,20 @@ pub(crate) fn lives(pid: u32) -> bool {
 }
 
 /// Looks until a condition holds.
-pub(crate) async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
-    let began = Instant::now();
-    while !condition().await {
-        assert!(began.elapsed() < PATIENCE, "it does not come true");
-        tokio::time::sleep(LOOK).await;
+#[track_caller]
+pub(crate) fn until<F: Future<Output = bool>>(
+    condition: impl Fn() -> F,
+) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let began = Instant::now();
+        while !condition().await {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "it does not come true: {caller}"
+            );
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
