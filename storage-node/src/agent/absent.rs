@@ -2,29 +2,49 @@
 //!
 //! Logs that vanish under a drive are seen by a look at its folder. Once for each time that a drive
 //! is opened, the root group's list of volumes is compared with its logs as well: the index may be
-//! gone with them. A shard without a log is nothing strange while its volume is empty, so that
-//! the other members are asked first; when they hold something, the log is entered as gone, and
-//! repair finds out what it should hold.
+//! gone with them. A shard without a log is nothing strange: its volume may be empty, or hold only
+//! small blobs that store nothing in it (PROTOCOLS 17). So the other members are asked for their
+//! blobs; when one is committed that stores fragments in the shard, the log is entered as gone, and
+//! repair finds out what else it should hold. Whoever cried at any blob would not only be wrong: a
+//! log that is entered as gone does not vouch for others, and with too few that do, none of them
+//! could be repaired.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use enfilade_placement::{DriveId, Epoch, Volume, VolumeId, VolumeState};
+use enfilade_cluster::api::record::{Blob, Place};
+use enfilade_placement::{BlobId, DriveId, Epoch, Volume, VolumeId, VolumeState};
 
 use super::Context;
 use crate::api::Cause;
+use crate::api::shape::Shape;
 use crate::engine::{Engine, Gone, Probe, ShardKey};
 use crate::rebuild::Sources;
 
 /// Volumes of one page.
 const PAGE: usize = 1000;
+/// Blobs of one page, and pages of one shard that are read in one look.
+const BLOBS: u32 = 256;
+const BLOB_PAGES: usize = 8;
 
 /// A drive that was opened.
 struct Opened {
     engine: Weak<Engine>,
-    /// Its shards without a log, and whether others were seen to hold something of their volumes;
-    /// none: not yet compared with the root group's list.
-    suspects: Option<BTreeMap<ShardKey, bool>>,
+    /// Its shards without a log; none: not yet compared with the root group's list.
+    suspects: Option<Suspects>,
+}
+
+/// Shards without a log, and the last blob of their volumes that was looked at.
+type Suspects = BTreeMap<ShardKey, Option<BlobId>>;
+
+/// What the other members tell of a shard without a log.
+enum Verdict {
+    /// It should hold something.
+    Lost,
+    /// It has nothing to hold.
+    Empty,
+    /// Not all was heard: to be asked again, after this blob.
+    Open(Option<BlobId>),
 }
 
 /// Looks for logs that are gone until the agent stops.
@@ -92,9 +112,9 @@ async fn compare(
     engines: &BTreeMap<DriveId, Arc<Engine>>,
 ) {
     let new = |opened: &Opened| opened.suspects.is_none();
-    let mut found: BTreeMap<DriveId, BTreeMap<ShardKey, bool>> = BTreeMap::new();
+    let mut found: BTreeMap<DriveId, Suspects> = BTreeMap::new();
     for (id, _) in drives.iter().filter(|(_, opened)| new(opened)) {
-        found.insert(*id, BTreeMap::new());
+        found.insert(*id, Suspects::new());
     }
     if found.is_empty() {
         return;
@@ -116,7 +136,7 @@ async fn compare(
             if let (Some(suspects), Some(engine)) = (found.get_mut(&drive), engines.get(&drive))
                 && engine.shard_stats(key).is_none()
             {
-                suspects.insert(key, false);
+                suspects.insert(key, None);
             }
         }
     }
@@ -139,10 +159,9 @@ fn shards(volume: &Volume) -> impl Iterator<Item = (DriveId, ShardKey)> + '_ {
     })
 }
 
-/// Asks the other members about shards without a log. Whose volume holds something twice, a look
-/// apart, and that still have none, have lost theirs; what is under way meanwhile is found by
-/// repair in any case.
-async fn judge(context: &Context, engine: &Arc<Engine>, suspects: &mut BTreeMap<ShardKey, bool>) {
+/// Asks the other members about shards without a log, until it is known of each whether it should
+/// have one.
+async fn judge(context: &Context, engine: &Arc<Engine>, suspects: &mut Suspects) {
     suspects.retain(|key, _| engine.shard_stats(*key).is_none());
     if suspects.is_empty() {
         return;
@@ -151,19 +170,65 @@ async fn judge(context: &Context, engine: &Arc<Engine>, suspects: &mut BTreeMap<
     let Some(volumes) = context.volumes(&ids).await else {
         return;
     };
-    for (key, seen) in std::mem::take(suspects) {
+    for (key, after) in std::mem::take(suspects) {
         let Some(volume) = ours(&volumes, engine.id(), key) else {
             continue;
         };
-        let (view, nodes) = (context.view(), context.nodes.as_ref());
-        let sources = Sources::of(&view, nodes, volume, key.member, Cause::Repair);
-        let (blobs, _, complete) = sources.inventory(None, 1).await;
-        if !blobs.is_empty() && seen {
-            enter(engine, Gone::unknown(key), volume.epoch).await;
-        } else if !blobs.is_empty() || complete < volume.profile.k() {
-            suspects.insert(key, !blobs.is_empty() || seen);
+        match hear(context, volume, key.member, after).await {
+            // Unless it was made meanwhile, by the write that was heard of.
+            Verdict::Lost => enter(engine, Gone::unknown(key), volume.epoch).await,
+            Verdict::Empty => {}
+            Verdict::Open(after) => {
+                suspects.insert(key, after);
+            }
         }
     }
+}
+
+/// Looks for a blob that stores fragments in a shard, among those of the other members.
+async fn hear(
+    context: &Context,
+    volume: &Volume,
+    member: u8,
+    mut after: Option<BlobId>,
+) -> Verdict {
+    let (view, nodes) = (context.view(), context.nodes.as_ref());
+    let sources = Sources::of(&view, nodes, volume, member, Cause::Repair);
+    for _ in 0..BLOB_PAGES {
+        let (held, end, complete) = sources.inventory(after, BLOBS).await;
+        let owned = held.into_iter().filter_map(|held| {
+            let owner = held.owner?;
+            Some((held.blob, owner))
+        });
+        for (id, owner) in owned.collect::<BTreeMap<_, _>>() {
+            match context.metadata.blob(&owner.at, id).await {
+                Ok(Some(blob)) if stores(&blob, volume.id, member) => return Verdict::Lost,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "the owner of a blob does not answer");
+                    return Verdict::Open(after);
+                }
+            }
+        }
+        if complete < volume.profile.k() {
+            return Verdict::Open(after);
+        }
+        match end {
+            None => return Verdict::Empty,
+            end => after = end,
+        }
+    }
+    Verdict::Open(after)
+}
+
+/// Whether a blob stores fragments in a member of a volume.
+fn stores(blob: &Blob, volume: VolumeId, member: u8) -> bool {
+    let Place::Striped { extents, .. } = &blob.place else {
+        return false;
+    };
+    let mut extents = extents.iter();
+    extents.any(|extent| extent.volume == volume && extent.stripes > 0)
+        && Shape::of(blob).is_some_and(|shape| shape.stores(usize::from(member)))
 }
 
 /// The volume of a shard, if the drive still is to have it.

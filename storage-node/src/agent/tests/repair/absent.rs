@@ -1,7 +1,9 @@
 //! Logs that are gone are noticed, entered and made whole.
 
 use super::*;
+use crate::agent::tests::ward::{UNIT, profile};
 use crate::api::read::InventoryRequest;
+use crate::api::shape::Shape;
 
 impl Ward {
     /// Writes and commits some blobs.
@@ -93,5 +95,36 @@ async fn a_shard_without_a_log_in_an_empty_volume_is_not_missed() {
     let view = ward.metadata.watch(0, Duration::ZERO).await.unwrap();
     assert_eq!((view.revision, view.ledger_rows), (asked, 0));
     assert!(ward.engine(0).shards().is_empty());
+    ward.stop().await;
+}
+
+#[tokio::test]
+async fn a_shard_in_which_no_committed_blob_stores_anything_is_not_missed() {
+    let mut ward = Ward::new().await;
+    // Small ones with an even id store nothing in member 1.
+    for id in [100, 102] {
+        let (blob, _) = ward.write(id, 8192, Layout::Shortened).await;
+        ward.commit(&blob).await;
+    }
+    // One that is being written, and has not come to member 1 yet.
+    let shape = Shape {
+        blob: BlobId::new(101),
+        profile: profile(),
+        layout: Layout::Full,
+    };
+    for member in [0, 2, 3] {
+        let fragment = Bytes::from(vec![7; UNIT as usize]);
+        ward.append(member, shape, &[fragment]).await;
+    }
+    ward.restart(1).await;
+    // Many looks later nothing is entered, and a log that is lost still can be repaired by the rest.
+    let revision = async || {
+        let view = ward.metadata.watch(0, Duration::ZERO).await.unwrap();
+        (view.revision, view.ledger_rows)
+    };
+    let before = revision().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((before.1, revision().await), (0, before));
+    assert!(ward.engine(1).shards().is_empty());
     ward.stop().await;
 }
