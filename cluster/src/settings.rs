@@ -69,6 +69,9 @@ pub struct KeeperSettings {
     /// The longest that moves of shards wait for replicas to leave what is given up or to be
     /// emptied (PROTOCOLS 1).
     pub replicas_first: Duration,
+    /// How often a process that leads more groups than its share gives one away; one that it has
+    /// led for less than three times as long stays.
+    pub leaders: Duration,
     /// How often a leader proposes the time that has passed.
     pub tick: Duration,
     /// How often the volumes are looked after.
@@ -139,6 +142,7 @@ impl Default for KeeperSettings {
             period: Duration::from_millis(500),
             root_quiet: Duration::from_secs(90),
             replicas_first: Duration::from_secs(120),
+            leaders: Duration::from_secs(10),
             tick: Duration::from_secs(5),
             volumes: Duration::from_secs(1),
             suspended_min: Duration::from_secs(5),

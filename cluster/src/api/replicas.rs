@@ -33,8 +33,8 @@ pub struct Replicas {
     /// Changes that are under way.
     pub changes: BTreeMap<PartitionId, ReplicaChange>,
     /// Replicas that have left their group, and whose process has yet to clear what they held. None
-    /// of that group comes to their enclosure before.
-    pub leftovers: BTreeSet<(PartitionId, EnclosureId)>,
+    /// of that group comes to their enclosure before. With the change by which they left.
+    pub leftovers: BTreeMap<(PartitionId, EnclosureId), IntentId>,
     /// No group is to have more than this; 0: as many as the profile asks for.
     pub most: u32,
 }

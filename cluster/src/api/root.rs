@@ -267,11 +267,30 @@ pub enum RootCommand {
         group: PartitionId,
         /// The enclosure of the process.
         enclosure: EnclosureId,
+        /// The change by which it left: of a later one this says nothing.
+        change: IntentId,
     },
     /// Sets how many replicas a group has at most; 0: as many as the profile asks for.
     SetReplicas {
         /// How many.
         most: u32,
+    },
+    /// Changes the state of an enclosure that the leader judged by its silence; refused when it is
+    /// another by now. When it goes out, that is noted for the brake (PROTOCOLS 23).
+    JudgeEnclosure {
+        /// The enclosure.
+        id: EnclosureId,
+        /// The state that it was judged from.
+        from: EnclosureState,
+        /// Its new state.
+        to: EnclosureState,
+    },
+    /// Ends maintenance whose time is over; nothing when it was prolonged meanwhile.
+    EndMaintenance {
+        /// The enclosure.
+        id: EnclosureId,
+        /// Until when it was to last, as far as the proposer knew.
+        until: GroupTime,
     },
 }
 
@@ -523,6 +542,8 @@ pub struct RootView {
     pub tuning: Tuning,
     /// Replicas of the groups.
     pub replicas: Replicas,
+    /// When enclosures went out by themselves last, by the group's time (PROTOCOLS 23).
+    pub outs: BTreeMap<EnclosureId, GroupTime>,
 }
 
 impl RootView {

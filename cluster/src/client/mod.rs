@@ -11,4 +11,5 @@ pub mod remote;
 
 pub use in_process::InProcess;
 pub use remote::Remote;
+pub(crate) use remote::call_replica;
 pub use retry::{Client, ClientSettings, Transport};

@@ -46,7 +46,7 @@ impl Transport for Grpc {
 }
 
 /// Asks one replica, once.
-pub(super) async fn call_replica(
+pub(crate) async fn call_replica(
     peers: &Peers,
     replica: EnclosureId,
     call: &Call,

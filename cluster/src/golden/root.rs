@@ -223,8 +223,18 @@ fn replica_commands() -> Vec<RootCommand> {
         RootCommand::ReplicaCleared {
             group: PartitionId::new(1),
             enclosure: ENCLOSURE,
+            change: INTENT,
         },
         RootCommand::SetReplicas { most: 3 },
+        RootCommand::JudgeEnclosure {
+            id: ENCLOSURE,
+            from: EnclosureState::Down,
+            to: EnclosureState::Out,
+        },
+        RootCommand::EndMaintenance {
+            id: ENCLOSURE,
+            until: GroupTime(600_000),
+        },
     ]
 }
 
@@ -240,7 +250,7 @@ fn replicas() -> Replicas {
         root: vec![ENCLOSURE],
         root_change: INTENT,
         changes: BTreeMap::from([(change.group, change)]),
-        leftovers: BTreeSet::from([(PartitionId::ROOT, EnclosureId::new(1))]),
+        leftovers: BTreeMap::from([((PartitionId::ROOT, EnclosureId::new(1)), INTENT)]),
         most: 3,
     }
 }
@@ -307,6 +317,8 @@ const fn command_name(command: &RootCommand) -> &'static str {
         RootCommand::EndReplicas { .. } => "end-replicas",
         RootCommand::ReplicaCleared { .. } => "replica-cleared",
         RootCommand::SetReplicas { .. } => "set-replicas",
+        RootCommand::JudgeEnclosure { .. } => "judge-enclosure",
+        RootCommand::EndMaintenance { .. } => "end-maintenance",
     }
 }
 
@@ -473,6 +485,7 @@ fn states_and_views_are_kept_as_they_were() {
         },
         maintenance: BTreeMap::from([(ENCLOSURE, GroupTime(600_000))]),
         replicas: replicas(),
+        outs: BTreeMap::from([(ENCLOSURE, GroupTime(300_000))]),
         ..RootView::default()
     };
     lines.add("view", &view);

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use enfilade_placement::{
-    BlobId, BucketId, ChainId, ClusterId, DriveId, EnclosureId, Epoch, Generation, PartitionId,
-    RequestId, UploadId, VolumeId,
+    BlobId, BucketId, ChainId, ClusterId, DriveId, EnclosureId, EnclosureState, Epoch, Generation,
+    IntentId, PartitionId, RequestId, UploadId, VolumeId,
 };
 
 use crate::api::command::{
@@ -249,6 +249,26 @@ fn rows_of_the_root_group_are_kept_as_they_were() {
         },
     ]));
     commands.push(RootCommand::Tick { elapsed_ms: 300 });
+    commands.push(RootCommand::JoinEnclosure {
+        id: None,
+        chain: ChainId::new(2),
+        addresses: Addresses::default(),
+    });
+    commands.push(RootCommand::BeginReplicas {
+        group: PartitionId::ROOT,
+        from: vec![EnclosureId::new(1)],
+        to: vec![EnclosureId::new(2)],
+        replaces: None,
+    });
+    commands.push(RootCommand::EndReplicas {
+        group: PartitionId::ROOT,
+        change: IntentId::new(1),
+    });
+    commands.push(RootCommand::JudgeEnclosure {
+        id: EnclosureId::new(1),
+        from: EnclosureState::Up,
+        to: EnclosureState::Out,
+    });
     let mut rows = MemoryRows::default();
     let mut txn = Txn::new(&rows);
     for (request, command) in (1..).zip(commands) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use enfilade_placement::{EnclosureId, Epoch, IntentId, PartitionId};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, InitializeError, RaftError};
-use openraft::raft::ReadPolicy;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, ReadPolicy};
 use openraft::{BasicNode, Config, Instant as _, Raft, RaftMetrics, SnapshotPolicy};
 use tokio::sync::watch;
 
@@ -21,6 +21,7 @@ use super::snapshot;
 use super::state_machine::GroupState;
 use super::store::{LogStore, StateStore};
 use super::types::{Command, LogId, Position, Reply, TypeConfig};
+use super::young::{Heard, Young};
 use crate::api::Result;
 use crate::api::encoding::encode;
 use crate::api::error::MetadataError;
@@ -79,6 +80,10 @@ pub struct Group {
     rows: Arc<dyn StateStore>,
     /// Before this moment the replica votes for nobody.
     votes_from: Duration,
+    /// Whether it was made empty and has not caught up since.
+    young: Young,
+    env: Env,
+    heartbeat: Duration,
 }
 
 fn config(settings: &RaftSettings) -> io::Result<Arc<Config>> {
@@ -100,6 +105,8 @@ fn config(settings: &RaftSettings) -> io::Result<Arc<Config>> {
         enable_pre_vote: Some(true),
         // A restarted leader may be behind what it had applied: it is elected again first.
         enable_leader_restore: Some(false),
+        // A replica that has lost its log is given it again; it does not vote before (`young`).
+        allow_log_reversion: Some(true),
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(io::Error::other)
@@ -164,8 +171,10 @@ impl Groups {
         let parts = &self.parts;
         let rows = Arc::clone(&parts.rows);
         if rows.position(group)?.is_none() {
+            rows.set_young(group, true)?;
             create(&*rows, group)?;
         }
+        let young = rows.is_young(group)?;
         let (log, state) = self.storage_of(group)?;
         let replica = u64::from(parts.replica.get());
         let (peers, rpc) = (Arc::clone(&parts.peers), parts.settings.rpc);
@@ -181,7 +190,10 @@ impl Groups {
         let raft = raft.await.map_err(io::Error::other)?;
         let alone = raft.voter_ids().eq([replica]);
         let mut votes_from = Duration::ZERO;
-        if alone {
+        if young {
+            // A log that is not complete may say that it is alone.
+            raft.runtime_config().elect(false);
+        } else if alone {
             raft.trigger()
                 .elect(false)
                 .await
@@ -205,21 +217,33 @@ impl Groups {
             state,
             rows,
             votes_from,
+            young: Young::new(young),
+            env: parts.env.clone(),
+            heartbeat: parts.settings.heartbeat,
         })
     }
 
-    /// Whether the replica may vote: it has waited out leases of before its restart.
+    /// Whether the replica may vote: it has waited out leases of before its restart, and has caught
+    /// up since it was made.
     pub(crate) fn may_vote(&self, group: &Group) -> bool {
-        self.parts.env.clock.now() >= group.votes_from
+        self.parts.env.clock.now() >= group.votes_from && !group.is_young()
     }
 
     /// Stops the replica of a group that has left it, and removes all that it held but its vote.
-    /// Does the same again after a crash.
+    /// Does the same again after a crash. `has_left` is asked when no replica can be made or come
+    /// back meanwhile; when it says no, nothing is done. Answers what it said.
     ///
     /// # Errors
     /// When the storage fails.
-    pub async fn leave(&self, group: PartitionId) -> io::Result<()> {
+    pub async fn leave(
+        &self,
+        group: PartitionId,
+        has_left: impl Fn() -> bool + Send,
+    ) -> io::Result<bool> {
         let _opening = self.opening.lock().await;
+        if !has_left() {
+            return Ok(false);
+        }
         let (held, state, log) = match self.get(group) {
             Some(held) => (
                 Some(Arc::clone(&held)),
@@ -240,7 +264,7 @@ impl Groups {
         forgotten.map_err(io::Error::other)??;
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         groups.remove(&group);
-        Ok(())
+        Ok(true)
     }
 
     fn storage_of(&self, group: PartitionId) -> io::Result<(GroupLog, GroupState)> {
@@ -294,11 +318,54 @@ impl Group {
     /// # Errors
     /// When the replica has stopped.
     pub(crate) async fn begin(&self, address: &str) -> Result<()> {
+        if self.log.reached().last.is_none() {
+            // What it begins it has not forgotten.
+            let grown = self.grow();
+            grown.map_err(|error| MetadataError::Unavailable(error.to_string()))?;
+        }
         let members = BTreeMap::from([(*self.raft.node_id(), BasicNode::new(address))]);
         match self.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(MetadataError::Unavailable(error.to_string())),
         }
+    }
+
+    /// Whether the replica was made empty and has not caught up since: it does not vote.
+    pub(crate) fn is_young(&self) -> bool {
+        self.young.is()
+    }
+
+    /// From now on it votes and stands.
+    fn grow(&self) -> io::Result<()> {
+        self.rows.set_young(self.id, false)?;
+        self.young.grow();
+        self.raft.runtime_config().elect(true);
+        Ok(())
+    }
+
+    /// Takes entries, or the heartbeat, of a leader.
+    ///
+    /// # Errors
+    /// When the replica has stopped.
+    pub(crate) async fn append(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> std::result::Result<AppendEntriesResponse<TypeConfig>, RaftError<TypeConfig>> {
+        let heard = self.is_young().then(|| Heard::of(&request));
+        let answer = self.raft.append_entries(request).await?;
+        let refused = matches!(answer, AppendEntriesResponse::HigherVote(_));
+        if let Some(heard) = heard.filter(|_| !refused) {
+            let (now, reached) = (self.env.clock.now(), self.log.reached());
+            if self.young.hear(heard, reached, now, self.heartbeat) {
+                match self.grow() {
+                    Ok(()) => tracing::info!(group = %self.id, "a new replica has caught up"),
+                    Err(error) => {
+                        tracing::warn!(group = %self.id, %error, "a replica is to catch up again");
+                    }
+                }
+            }
+        }
+        Ok(answer)
     }
 
     /// Proposes an encoded command and waits until it is committed and applied here.

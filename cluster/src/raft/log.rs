@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::store::{LogStore, LogWrite};
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use super::young::Reached;
 use crate::api::encoding::{decode, encode};
 
 /// The log of one group. Clones share it.
@@ -95,6 +96,13 @@ impl GroupLog {
     /// Whether this replica has ever voted or followed a leader in this group.
     pub(super) fn has_voted(&self) -> bool {
         self.state().vote.is_some()
+    }
+
+    /// How far the log is, and how far it is durable.
+    pub(super) fn reached(&self) -> Reached {
+        let state = self.state();
+        let (last, stored) = (state.last, state.stored);
+        Reached { last, stored }
     }
 
     /// Removes all entries, once all that was submitted before is done.

@@ -1,6 +1,6 @@
 //! Storage in memory: the twin of [`super::rocks::Rocks`] for tests and simulation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::{Bound, ControlFlow, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,7 @@ struct State {
     votes: BTreeMap<PartitionId, Bytes>,
     purged: BTreeMap<PartitionId, Bytes>,
     positions: BTreeMap<PartitionId, Bytes>,
+    young: BTreeSet<PartitionId>,
     rows: MemoryRows,
 }
 
@@ -143,6 +144,19 @@ impl StateStore for MemoryStore {
 
     fn groups(&self) -> io::Result<Vec<PartitionId>> {
         Ok(self.state().positions.keys().copied().collect())
+    }
+
+    fn is_young(&self, group: PartitionId) -> io::Result<bool> {
+        Ok(self.state().young.contains(&group))
+    }
+
+    fn set_young(&self, group: PartitionId, young: bool) -> io::Result<()> {
+        let mut state = self.state();
+        match young {
+            true => state.young.insert(group),
+            false => state.young.remove(&group),
+        };
+        Ok(())
     }
 
     fn commit(&self, group: PartitionId, writes: Vec<RowWrite>, position: &[u8]) -> io::Result<()> {

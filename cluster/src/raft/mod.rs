@@ -15,6 +15,7 @@ pub(crate) mod snapshot;
 mod state_machine;
 pub mod store;
 pub mod types;
+mod young;
 
 #[cfg(test)]
 mod tests;

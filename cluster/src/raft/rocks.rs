@@ -41,6 +41,8 @@ pub(super) enum Kept {
     Purged = 2,
     /// The position of the rows.
     Position = 3,
+    /// No value: the replica was made empty, and has not caught up since.
+    Young = 4,
 }
 
 /// The database of a process.
@@ -233,6 +235,19 @@ impl StateStore for Rocks {
         }
         rows.status().map_err(io::Error::other)?;
         Ok(groups)
+    }
+
+    fn is_young(&self, group: PartitionId) -> io::Result<bool> {
+        Ok(self.kept(group, Kept::Young)?.is_some())
+    }
+
+    fn set_young(&self, group: PartitionId, young: bool) -> io::Result<()> {
+        let (raft, key) = (family(&self.db, RAFT), kept_key(group, Kept::Young));
+        let written = match young {
+            true => self.db.put_cf(raft, key, []),
+            false => self.db.delete_cf(raft, key),
+        };
+        written.map_err(io::Error::other)
     }
 
     fn commit(&self, group: PartitionId, writes: Vec<RowWrite>, position: &[u8]) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use enfilade_placement::PartitionId;
 use futures::{Stream, TryStreamExt};
@@ -80,12 +80,20 @@ impl GroupState {
         })))
     }
 
-    /// Keeps the rows from being replaced or removed while it is held.
+    /// Keeps the rows from being replaced or removed while it is held. Never waits: tasks call this.
     ///
     /// # Errors
-    /// When they were removed.
+    /// When they were removed, or are just being replaced or removed, which may take long.
     pub(super) fn hold(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
-        let own = self.0.own.read().unwrap_or_else(PoisonError::into_inner);
+        let own = match self.0.own.try_read() {
+            Ok(own) => own,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other(
+                    "the rows of the replica are being replaced",
+                ));
+            }
+        };
         if *own { Ok(own) } else { Err(gone()) }
     }
 
@@ -305,5 +313,27 @@ impl RaftSnapshotBuilder<TypeConfig> for GroupState {
             meta,
             snapshot: SnapshotData::Position,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::memory::MemoryStore;
+
+    #[test]
+    fn rows_that_are_being_replaced_are_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (group, store) = (PartitionId::ROOT, Arc::new(MemoryStore::default()));
+        let state = GroupState::open(group, store, dir.path().to_owned()).unwrap();
+        assert!(state.hold().is_ok());
+        let replacing = state.0.own.write().unwrap();
+        let (sender, held) = std::sync::mpsc::channel();
+        let asked = state.clone();
+        std::thread::spawn(move || sender.send(asked.hold().is_ok()));
+        let held = held.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(held, Ok(false), "a task waited");
+        drop(replacing);
+        assert!(state.hold().is_ok());
     }
 }

@@ -126,6 +126,19 @@ pub trait StateStore: Send + Sync + 'static {
     /// When the storage fails.
     fn groups(&self) -> io::Result<Vec<PartitionId>>;
 
+    /// Whether the replica of a group was made empty and has not caught up since.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    fn is_young(&self, group: PartitionId) -> io::Result<bool>;
+
+    /// Notes whether the replica of a group was made empty and has not caught up since. Durable
+    /// before whatever is committed later.
+    ///
+    /// # Errors
+    /// When the storage fails: nothing is changed then.
+    fn set_young(&self, group: PartitionId, young: bool) -> io::Result<()>;
+
     /// Commits writes and the position that they bring the group to, in one batch. Durable with
     /// the next durable write to the log, in the order of both (PROTOCOLS 7).
     ///

@@ -85,6 +85,9 @@ impl Check<'_> {
             self.expect(given, || format!("enclosure {id}: the id was not given"));
         }
         let enclosures: BTreeSet<EnclosureId> = enclosures.iter().map(|one| one.id).collect();
+        let outs = read::view(self.rows)?.outs;
+        let known = outs.keys().all(|id| enclosures.contains(id));
+        self.expect(known, || format!("out are {outs:?}"));
         let drives = self.all(Kind::Drive, |row: &DriveRow| keys::drive(row.drive.id))?;
         for DriveRow { drive, .. } in drives {
             let sound = enclosures.contains(&drive.enclosure) && drive.generation.get() > 0;
@@ -265,7 +268,7 @@ impl Check<'_> {
         }
         for group in view.groups() {
             let (placed, _) = view.placed(group);
-            let left = |id: &EnclosureId| view.replicas.leftovers.contains(&(group, *id));
+            let left = |id: &EnclosureId| view.replicas.leftovers.contains_key(&(group, *id));
             let clear = !placed.iter().chain(view.replicas_of(group)).any(left);
             self.expect(clear && placed.is_sorted(), || {
                 format!("group {group}: {placed:?}, {:?}", view.replicas.leftovers)

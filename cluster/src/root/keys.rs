@@ -52,8 +52,10 @@ pub(super) enum Kind {
     Removed = 17,
     /// `group (4)`: the change of its replicas that is under way.
     Replicas = 18,
-    /// `group (4), enclosure (4)`: a replica has left, and was not cleared yet. No value.
+    /// `group (4), enclosure (4)`: a replica has left, by which change, and was not cleared yet.
     Leftover = 19,
+    /// `enclosure (4)`: when it went out by itself last.
+    Out = 20,
 }
 
 fn key(kind: Kind, rest: &[u8]) -> Vec<u8> {
@@ -174,8 +176,13 @@ pub(super) fn maintenance(id: EnclosureId) -> Vec<u8> {
     key(Kind::Maintenance, &id.get().to_be_bytes())
 }
 
-/// The enclosure in a key of [`Kind::Maintenance`].
-pub(super) fn maintained(key: &[u8]) -> Option<EnclosureId> {
+/// When an enclosure went out by itself last.
+pub(super) fn out(id: EnclosureId) -> Vec<u8> {
+    key(Kind::Out, &id.get().to_be_bytes())
+}
+
+/// The enclosure in a key of [`Kind::Maintenance`] or [`Kind::Out`].
+pub(super) fn enclosure_of(key: &[u8]) -> Option<EnclosureId> {
     let id = key.get(1..)?.try_into().ok()?;
     Some(EnclosureId::new(u32::from_be_bytes(id)))
 }

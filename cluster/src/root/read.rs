@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use enfilade_placement::{Chain, Enclosure, EnclosureId, Topology, Volume, VolumeId};
+use enfilade_placement::{Chain, Enclosure, EnclosureId, IntentId, Topology, Volume, VolumeId};
 use serde::de::DeserializeOwned;
 
 use crate::api::command::GroupTime;
@@ -48,30 +48,33 @@ pub fn view(rows: &dyn Rows) -> Result<RootView, RowsError> {
         sealed_volumes: head.sealed_volumes,
         ledger_rows: head.ledger_rows,
         moves: moves(rows, &head)?,
-        maintenance: maintenance(rows)?,
+        maintenance: times(rows, Kind::Maintenance)?,
         tuning: head.tuning,
         replicas: replicas(rows, head)?,
+        outs: times(rows, Kind::Out)?,
     })
 }
 
 fn replicas(rows: &dyn Rows, head: Head) -> Result<Replicas, RowsError> {
     let changes = all::<ReplicaChange>(rows, Kind::Replicas)?;
-    let leftovers = typed::keys(rows, Table::Root, &keys::all(Kind::Leftover), usize::MAX)?;
-    let leftovers = leftovers.iter().filter_map(|key| keys::left_over(key));
+    let span = keys::all(Kind::Leftover);
+    let leftovers = typed::collect::<IntentId>(rows, Table::Root, &span, usize::MAX)?;
+    let leftover = |(key, change): (Vec<u8>, _)| Some((keys::left_over(&key)?, change));
     let (root, root_change) = head.root_replicas;
     Ok(Replicas {
         root,
         root_change,
         changes: changes.into_iter().map(|one| (one.group, one)).collect(),
-        leftovers: leftovers.collect(),
+        leftovers: leftovers.into_iter().filter_map(leftover).collect(),
         most: head.replicas_most,
     })
 }
 
-fn maintenance(rows: &dyn Rows) -> Result<BTreeMap<EnclosureId, GroupTime>, RowsError> {
-    let span = keys::all(Kind::Maintenance);
+/// Times of enclosures.
+fn times(rows: &dyn Rows, kind: Kind) -> Result<BTreeMap<EnclosureId, GroupTime>, RowsError> {
+    let span = keys::all(kind);
     let found = typed::collect::<GroupTime>(rows, Table::Root, &span, usize::MAX)?;
-    let entry = |(key, until): (Vec<u8>, _)| Some((keys::maintained(&key)?, until));
+    let entry = |(key, until): (Vec<u8>, _)| Some((keys::enclosure_of(&key)?, until));
     Ok(found.into_iter().filter_map(entry).collect())
 }
 

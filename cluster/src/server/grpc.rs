@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use enfilade_placement::{EnclosureId, PartitionId};
+use enfilade_placement::PartitionId;
 use futures::{Stream, StreamExt};
 use openraft::alias::SnapshotOf;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
@@ -84,31 +84,17 @@ impl MetadataService {
             .map_err(|error| Status::unavailable(error.to_string()))
     }
 
-    /// The replica that a candidate asks for its vote. One that waits out the lease that it may
-    /// have granted before a restart answers nobody.
-    /// Nor does one that has left the group get a vote, as far as is known here: lease and pre-vote
-    /// keep it from disturbing anyway.
-    fn voter(&self, group: PartitionId, candidate: Option<u64>) -> Result<Arc<Group>, Status> {
-        let has_left = |candidate: u64| {
-            let enclosure = u32::try_from(candidate).map(EnclosureId::new);
-            let left = |enclosure| {
-                let view = self.known_view();
-                view.is_some_and(|view| view.replicas.leftovers.contains(&(group, enclosure)))
-            };
-            enclosure.is_ok_and(left)
-        };
-        if candidate.is_some_and(has_left) {
-            return Err(Status::unavailable(format!(
-                "the replica has left group {group}"
-            )));
-        }
+    /// The replica that a candidate asks for its vote, or that is to stand. One that waits out the
+    /// lease that it may have granted before a restart answers nobody, and neither does one that was
+    /// made empty and has not caught up: it may have lost what it acked.
+    pub(super) fn voter(&self, group: PartitionId) -> Result<Arc<Group>, Status> {
         let held = self.groups().get(group);
         let held = held.ok_or_else(|| Status::unavailable(format!("group {group} is not here")))?;
         if self.groups().may_vote(&held) {
             Ok(held)
         } else {
             Err(Status::unavailable(format!(
-                "group {group} waits out a lease"
+                "the replica of group {group} waits out a lease, or has to catch up"
             )))
         }
     }
@@ -133,10 +119,6 @@ impl Door {
     }
 }
 
-fn candidate(ask: &VoteRequest<TypeConfig>) -> Option<u64> {
-    Some(ask.vote.leader_id.node_id)
-}
-
 fn stopped(error: impl std::error::Error) -> Status {
     Status::unavailable(error.to_string())
 }
@@ -154,11 +136,7 @@ impl GrpcService for Door {
         let group = self.admit(&request)?;
         let entries: AppendEntriesRequest<TypeConfig> = open(request.get_ref())?;
         let replica = self.service.replica_for(group).await?;
-        let answer = replica
-            .raft
-            .append_entries(entries)
-            .await
-            .map_err(stopped)?;
+        let answer = replica.append(entries).await.map_err(stopped)?;
         Ok(self.seal(group, &answer))
     }
 
@@ -170,7 +148,7 @@ impl GrpcService for Door {
         let answers = beats.into_iter().map(async |(group, beat)| {
             let answer = async {
                 let replica = self.service.replica_for(group).await.ok()?;
-                replica.raft.append_entries(beat).await.ok()
+                replica.append(beat).await.ok()
             };
             tokio::time::timeout(limit, answer).await.ok().flatten()
         });
@@ -183,7 +161,7 @@ impl GrpcService for Door {
         let ask: VoteRequest<TypeConfig> = open(request.get_ref())?;
         let answer = self
             .service
-            .voter(group, candidate(&ask))?
+            .voter(group)?
             .raft
             .vote(ask)
             .await
@@ -196,7 +174,7 @@ impl GrpcService for Door {
         let ask: VoteRequest<TypeConfig> = open(request.get_ref())?;
         let answer = self
             .service
-            .voter(group, candidate(&ask))?
+            .voter(group)?
             .raft
             .pre_vote(ask)
             .await
@@ -210,7 +188,7 @@ impl GrpcService for Door {
     ) -> Result<Response<Envelope>, Status> {
         let group = self.admit(&request)?;
         let ask: TransferLeaderRequest<TypeConfig> = open(request.get_ref())?;
-        let replica = self.service.voter(group, None)?;
+        let replica = self.service.voter(group)?;
         let answer = replica
             .raft
             .handle_transfer_leader(ask)

@@ -45,8 +45,6 @@ struct Keeper {
     volumes: VolumeKeeper,
     moves: MoveKeeper,
     volumes_at: Duration,
-    /// When enclosures went out by themselves.
-    outs: BTreeMap<EnclosureId, Duration>,
     /// Enclosures that the brake holds.
     braked: BTreeSet<EnclosureId>,
     /// Since when a bucket is seen in deletion or another change, at which revision.
@@ -57,6 +55,8 @@ struct Keeper {
     clearing: Option<JoinHandle<Option<()>>>,
     /// Since when moves wait for replicas.
     replicas_leave: Option<Duration>,
+    /// When a group was given away last.
+    gave_away: Duration,
 }
 
 /// Runs until the service stops.
@@ -85,6 +85,7 @@ pub(super) async fn run(service: MetadataService) {
         }
         if let Some(view) = &view {
             keeper.clear_leftovers(&service, view);
+            keeper.even_leaders(&service, view).await;
         }
         if keeper.leads.contains_key(&PartitionId::ROOT) && view.is_some() {
             keeper.keep_root(&service).await;
@@ -122,6 +123,7 @@ impl Keeper {
                 self.volumes = VolumeKeeper::default();
                 self.moves = MoveKeeper::default();
                 self.deletions.clear();
+                self.replicas_leave = None;
             }
         }
         true
@@ -143,19 +145,39 @@ impl Keeper {
         self.changes.insert(id, change);
     }
 
+    /// Gives a group away when this process leads more than its share.
+    async fn even_leaders(&mut self, service: &MetadataService, view: &RootView) {
+        let (now, pause) = (service.0.env.clock.now(), service.0.settings.keeper.leaders);
+        if now.saturating_sub(self.gave_away) < pause {
+            return;
+        }
+        let led = self.leads.keys().copied().collect();
+        let Some((group, to)) = super::leaders::next(view, service.0.replica, &led) else {
+            return;
+        };
+        let lead = self.leads.get(&group);
+        let settled = lead.is_some_and(|lead| now.saturating_sub(lead.since) >= pause * 3);
+        let Ok(group) = service.group(group) else {
+            return;
+        };
+        if settled && service.give_away(&group, to).await {
+            self.gave_away = now;
+        }
+    }
+
     /// Clears what replicas left here, apart: rows are removed, and root is told.
-    fn clear_leftovers(&mut self, service: &MetadataService, view: &Arc<RootView>) {
+    fn clear_leftovers(&mut self, service: &MetadataService, view: &RootView) {
         let own = service.0.replica;
-        let mut leftovers = view.replicas.leftovers.iter();
+        let mut leftovers = view.replicas.leftovers.keys();
         let running = self.clearing.as_ref();
         if running.is_some_and(|clearing| !clearing.is_finished())
             || !leftovers.any(|(_, enclosure)| *enclosure == own)
         {
             return;
         }
-        let (service, view) = (service.clone(), Arc::clone(view));
+        let service = service.clone();
         let (tasks, stop) = (service.0.tasks.clone(), service.0.stop.clone());
-        let clearing = async move { service.clear_leftovers(&view).await };
+        let clearing = async move { service.clear_leftovers().await };
         let clearing = tasks.spawn(async move { stop.run_until_cancelled(clearing).await });
         self.clearing = Some(clearing);
     }
@@ -240,15 +262,14 @@ impl Keeper {
         let (Ok(view), Ok(group)) = (service.local_view(), service.group(PartitionId::ROOT)) else {
             return;
         };
-        if self.waits_for_replicas(service, &view, now) {
-            return;
-        }
+        let replicas_leave = self.replicas_leave(service, &view, now);
         let beats = service.0.beats.all();
         let scene = Scene {
             settings: &service.0.settings.keeper,
             view: &view,
             beats: &beats,
             braked: &self.braked,
+            replicas_leave: &replicas_leave,
             now,
             seed: service.0.env.random.next_u64(),
         };
@@ -273,24 +294,25 @@ impl Keeper {
         }
     }
 
-    /// Whether replicas have yet to leave what is given up or to be emptied: that goes before moves
-    /// (PROTOCOLS 1). What cannot leave in time does not hold up the repair of data.
-    fn waits_for_replicas(
+    /// Enclosures that replicas have yet to leave: their shards are moved away after that
+    /// (PROTOCOLS 1), unless it takes too long. What is lost is rebuilt at once, whatever replicas do.
+    fn replicas_leave(
         &mut self,
         service: &MetadataService,
         view: &RootView,
         now: Duration,
-    ) -> bool {
-        if !super::replicas::are_leaving(view) {
+    ) -> BTreeSet<EnclosureId> {
+        let left = super::replicas::left(view);
+        if left.is_empty() {
             self.replicas_leave = None;
-            return false;
+            return left;
         }
         let since = *self.replicas_leave.get_or_insert(now);
-        let waits = now.saturating_sub(since) < service.0.settings.keeper.replicas_first;
-        if !waits {
-            tracing::warn!("replicas cannot leave an enclosure; shards are moved all the same");
+        if now.saturating_sub(since) < service.0.settings.keeper.replicas_first {
+            return left;
         }
-        waits
+        tracing::warn!("replicas cannot leave an enclosure; shards are moved all the same");
+        BTreeSet::new()
     }
 
     /// Changes of enclosures and drives that follow from heartbeats and their absence.
@@ -306,10 +328,10 @@ impl Keeper {
                 .map_or(lead.since, |(at, _)| (*at).max(lead.since));
             (*id, now.saturating_sub(heard))
         });
-        let outs = self
-            .outs
-            .iter()
-            .map(|(id, at)| (*id, now.saturating_sub(*at)));
+        // By the group's time, which every leader knows; while nobody leads it stands still.
+        let time = service.root_time().unwrap_or(view.time);
+        let ago = |at: &GroupTime| Duration::from_millis(time.0.saturating_sub(at.0));
+        let outs = view.outs.iter().map(|(id, at)| (*id, ago(at)));
         let observed = Observed {
             silence: silence.collect(),
             outs: outs.collect(),
@@ -331,14 +353,12 @@ impl Keeper {
         let mut commands = super::planner::drive_changes(view, &beats);
         commands.extend(ended_maintenance(service, view));
         for change in verdict.changes {
-            if change.to == enfilade_placement::EnclosureState::Out {
-                self.outs.insert(change.enclosure, now);
-            }
             tracing::info!(enclosure = %change.enclosure, from = ?change.from, to = ?change.to,
                 "an enclosure changes its state");
-            commands.push(RootCommand::SetEnclosure {
+            commands.push(RootCommand::JudgeEnclosure {
                 id: change.enclosure,
-                state: change.to,
+                from: change.from,
+                to: change.to,
             });
         }
         commands
@@ -393,7 +413,10 @@ fn ended_maintenance(service: &MetadataService, view: &RootView) -> Vec<RootComm
         return Vec::new();
     };
     let over = view.maintenance.iter().filter(|(_, until)| **until <= time);
-    let end = |(id, _): (&EnclosureId, _)| RootCommand::Maintain { id: *id, for_ms: 0 };
+    let end = |(id, until): (&EnclosureId, &GroupTime)| RootCommand::EndMaintenance {
+        id: *id,
+        until: *until,
+    };
     over.map(end).collect()
 }
 

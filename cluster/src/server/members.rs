@@ -23,12 +23,20 @@ use crate::api::encoding::encode;
 use crate::api::error::MetadataError;
 use crate::api::root::{RootCommand, RootView};
 use crate::api::{MetadataClient, Result};
-use crate::client::in_process;
+use crate::call::{Answer, Call};
+use crate::client::{call_replica, in_process};
 use crate::partition;
 use crate::raft::groups::{FIRST_PARTITION, Group};
 
 /// A learner that lacks fewer entries than this has caught up: some are always under way.
 const CAUGHT_UP: u64 = 2000;
+
+/// A replica that lacks more entries than this is not made a leader: nothing is written meanwhile.
+const LEADS_BEHIND: u64 = 200;
+
+/// The longest that a process which stops waits for others to lead its groups, and how often it looks.
+const RESIGN_MAX: Duration = Duration::from_secs(1);
+const RESIGN_LOOK: Duration = Duration::from_millis(10);
 
 /// The longest that one step takes, whatever becomes of this leader meanwhile.
 const STEP_MAX: Duration = Duration::from_secs(10);
@@ -135,7 +143,7 @@ impl MetadataService {
         let Some(view) = self.known_view() else {
             return group == PartitionId::ROOT;
         };
-        let left = view.replicas.leftovers.contains(&(group, own));
+        let left = view.replicas.leftovers.contains_key(&(group, own));
         let (placed, _) = view.placed(group);
         !left && (placed.contains(&own) || view.replicas_of(group).contains(&own))
     }
@@ -172,14 +180,21 @@ impl MetadataService {
         }
         let wanted = raft_ids(placed);
         let silence_max = self.0.settings.raft.election_max;
-        let next = step(&wanted, &members_of(group, silence_max));
-        if next == Step::Done {
-            return self.report(group, &view, &wanted).await;
-        }
-        if next == Step::None || !self.may_act(group, change).await? {
+        let members = members_of(group, silence_max);
+        let next = step(&wanted, &members);
+        let begun = view.replicas.changes.contains_key(&group.id);
+        if next == Step::None || (next == Step::Done && !begun) {
             return Ok(());
         }
-        self.act(group, next).await
+        // Also before a change that has nothing to do is ended: none acts on an earlier one then.
+        if !self.may_act(group, change).await? {
+            return Ok(());
+        }
+        match next {
+            Step::Done => self.report(group, &view, &wanted).await,
+            Step::Vote(voters) if !self.are_grown(group, &voters, &members).await => Ok(()),
+            next => self.act(group, next).await,
+        }
     }
 
     /// Whether no leader has acted on a later change; from then on none acts on an earlier one.
@@ -200,6 +215,26 @@ impl MetadataService {
             group.propose(Bytes::from(encode(&envelope))).await?;
         }
         Ok(last <= change)
+    }
+
+    /// Whether those that are new among the voters would vote: a replica that was made empty does not
+    /// before it has found out that it has caught up, and too many of those could elect nobody.
+    async fn are_grown(&self, group: &Group, voters: &BTreeSet<u64>, members: &Members) -> bool {
+        let limit = self.0.settings.raft.rpc;
+        for id in voters.difference(&members.voters) {
+            let Ok(enclosure) = u32::try_from(*id).map(EnclosureId::new) else {
+                return false;
+            };
+            let asked = call_replica(&self.0.peers, enclosure, &Call::Groups, limit).await;
+            let Ok(Answer::Groups(statuses)) = asked else {
+                return false;
+            };
+            let mut there = statuses.iter();
+            if !there.any(|status| status.group == group.id && !status.young) {
+                return false;
+            }
+        }
+        true
     }
 
     async fn act(&self, group: &Group, step: Step) -> Result<()> {
@@ -255,6 +290,55 @@ impl MetadataService {
         let to = &change.to;
         tracing::info!(group = %group.id, ?to, ok = outcome.is_ok(), "a group has new replicas");
         Ok(())
+    }
+
+    /// Has another replica lead a group, if that has all but the last entries, and answers: the group
+    /// has no leader for as long as the rest of the log takes to get there, and an election. Whether
+    /// that was begun.
+    pub(super) async fn give_away(&self, group: &Group, to: EnclosureId) -> bool {
+        let state = group.metrics();
+        let (to, last) = (u64::from(to.get()), state.last_log_index.unwrap_or(0));
+        let members = state.membership_config.membership();
+        let calm = members.get_joint_config().len() == 1 && members.voter_ids().any(|id| id == to);
+        let matched = state.replication.as_ref();
+        let matched = matched.and_then(|all| all.get(&to).copied().flatten());
+        let behind = matched.map_or(u64::MAX, |matched| last.saturating_sub(matched.index));
+        let heard = state.heartbeat.as_ref();
+        let heard = heard.and_then(|all| all.get(&to).copied().flatten());
+        let silence_max = self.0.settings.raft.election_min;
+        let answers = heard.is_some_and(|heard| heard.elapsed() < silence_max);
+        if !calm || !answers || behind > LEADS_BEHIND {
+            return false;
+        }
+        tracing::info!(group = %group.id, to, "another replica is to lead");
+        group.raft.trigger().transfer_leader(to).await.is_ok()
+    }
+
+    /// Gives all groups away that this replica leads, as far as others can take them at once: else
+    /// nobody would lead them until an election.
+    pub(super) async fn resign(&self) {
+        let own = u64::from(self.0.replica.get());
+        let mut given = Vec::new();
+        for group in self
+            .0
+            .groups
+            .all()
+            .into_iter()
+            .filter(|group| group.leads())
+        {
+            let members = group.metrics().membership_config.membership().clone();
+            let others = members.voter_ids().filter(|id| *id != own);
+            for to in others.filter_map(|id| u32::try_from(id).ok()) {
+                if self.give_away(&group, EnclosureId::new(to)).await {
+                    given.push(group);
+                    break;
+                }
+            }
+        }
+        let end = self.0.env.clock.now().saturating_add(RESIGN_MAX);
+        while given.iter().any(|group| group.leads()) && self.0.env.clock.now() < end {
+            self.0.env.clock.sleep(RESIGN_LOOK).await;
+        }
     }
 
     async fn finish_birth(&self, root: &Group) {

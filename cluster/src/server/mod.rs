@@ -7,6 +7,7 @@ pub(crate) mod beats;
 mod birth;
 pub mod grpc;
 mod keeper;
+mod leaders;
 mod members;
 mod mover;
 mod planner;
@@ -86,8 +87,15 @@ impl MetadataService {
         &self.0.groups
     }
 
-    /// Stops the loops and the replicas. What was acked is durable already.
+    /// Has other replicas lead, then stops the loops and the replicas. What was acked is durable
+    /// already.
     pub async fn shutdown(&self) {
+        self.resign().await;
+        self.halt().await;
+    }
+
+    /// Stops the loops and the replicas, whatever they lead.
+    pub(crate) async fn halt(&self) {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;

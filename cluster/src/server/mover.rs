@@ -54,10 +54,27 @@ pub(super) struct Scene<'a> {
     pub(super) beats: &'a HeardBeats,
     /// Enclosures that would be out, were it no avalanche.
     pub(super) braked: &'a BTreeSet<EnclosureId>,
+    /// Enclosures that replicas have yet to leave: only what is lost is made elsewhere before
+    /// (PROTOCOLS 1).
+    pub(super) replicas_leave: &'a BTreeSet<EnclosureId>,
     /// By the leader's clock.
     pub(super) now: Duration,
     /// Decides between equals.
     pub(super) seed: u64,
+}
+
+impl Scene<'_> {
+    /// Whether a move cannot begin yet. One of a volume that was open when it was planned is moved
+    /// when that is sealed (PROTOCOLS 12); what is lost waits for nothing else.
+    fn holds(&self, step: &Move) -> bool {
+        let unsealed = self.view.volumes.contains_key(&step.volume);
+        let of = |drive: DriveId| {
+            let enclosure = self.view.topology.enclosure_of(drive);
+            enclosure.is_some_and(|one| self.replicas_leave.contains(&one.id))
+        };
+        let waits = self.view.moves.paused || step.from.is_some_and(of);
+        unsealed || (waits && !step.is_rebuild())
+    }
 }
 
 impl MoveKeeper {
@@ -126,9 +143,7 @@ impl MoveKeeper {
         }
         let moves = &scene.view.moves;
         let done = moves.intents.is_empty();
-        let unsealed = |step: &Move| scene.view.volumes.contains_key(&step.volume);
-        let held = |step: &Move| unsealed(step) || (moves.paused && !step.is_rebuild());
-        let only_held = done && self.queue.iter().all(held);
+        let only_held = done && self.queue.iter().all(|step| scene.holds(step));
         if !self.queue.is_empty() && !only_held && !self.incomplete {
             return false;
         }
@@ -199,10 +214,7 @@ impl MoveKeeper {
             } else {
                 (&mut others, ends(step.from, step.to))
             };
-            // One that was open when it was planned is moved when it is sealed (PROTOCOLS 12).
-            let unsealed = scene.view.volumes.contains_key(&step.volume);
-            let held = unsealed || (moves.paused && !step.is_rebuild());
-            if held || !slots.have_room(&drives, settings) {
+            if scene.holds(&step) || !slots.have_room(&drives, settings) {
                 left.push_back(step);
                 continue;
             }

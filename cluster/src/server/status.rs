@@ -52,6 +52,7 @@ impl MetadataService {
                 .collect(),
             usage: self.usage_of(group),
             epoch,
+            young: group.is_young(),
         }
     }
 

@@ -6,6 +6,7 @@ mod harness;
 mod replicas;
 mod restart;
 mod volumes;
+mod votes;
 
 use std::sync::Arc;
 use std::time::Duration;

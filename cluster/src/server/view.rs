@@ -68,6 +68,11 @@ impl MetadataService {
         }
     }
 
+    /// Notes what was heard of the root state.
+    pub(super) fn hear(&self, view: RootView) {
+        *lock(&self.0.views.heard) = Some(Arc::new(view));
+    }
+
     /// Follows the root state while the own rows do not show it, until the service stops.
     pub(super) async fn follow(self) {
         let client = in_process::client(&self);
@@ -86,7 +91,7 @@ impl MetadataService {
             };
             match heard {
                 Ok(view) if view.cluster == self.0.peers.identity().cluster => {
-                    *lock(&self.0.views.heard) = Some(Arc::new(view));
+                    self.hear(view);
                 }
                 // Not born yet.
                 Ok(_) => {}

@@ -25,3 +25,16 @@ pub(super) fn apply(
     }
     Ok(RootReply::Done)
 }
+
+/// Ends what has run out, unless it was prolonged after the proposer looked.
+pub(super) fn end(
+    state: &mut State<'_, '_>,
+    id: EnclosureId,
+    until: GroupTime,
+) -> Result<RootReply, Stop> {
+    let key = keys::maintenance(id);
+    if state.load::<GroupTime>(&key)? == Some(until) {
+        state.unset(key)?;
+    }
+    Ok(RootReply::Done)
+}

@@ -91,10 +91,16 @@ pub(super) fn command(
             replaces,
         } => replicas::begin(state, *group, from, to, *replaces),
         RootCommand::EndReplicas { group, change } => replicas::end(state, *group, *change),
-        RootCommand::ReplicaCleared { group, enclosure } => {
-            replicas::cleared(state, *group, *enclosure)
-        }
+        RootCommand::ReplicaCleared {
+            group,
+            enclosure,
+            change,
+        } => replicas::cleared(state, *group, *enclosure, *change),
         RootCommand::SetReplicas { most } => Ok(state.set_replicas_most(*most)),
+        RootCommand::JudgeEnclosure { id, from, to } => {
+            set_enclosure::judged(state, *id, *from, *to)
+        }
+        RootCommand::EndMaintenance { id, until } => maintain::end(state, *id, *until),
         RootCommand::OpenVolume {
             profile,
             members,

@@ -38,14 +38,9 @@ pub(super) fn apply(state: &mut State<'_, '_>, subject: Subject) -> Result<RootR
         state.unset(keys::enclosure(id))?;
         state.unset(keys::drain(subject))?;
         state.unset(keys::maintenance(id))?;
+        state.unset(keys::out(id))?;
         state.mark(keys::removed(subject))?;
-        // Nobody is there any more who could clear what was left.
-        let span = keys::all(Kind::Leftover);
-        for key in typed::keys(state.rows(), Table::Root, &span, usize::MAX)? {
-            if keys::left_over(&key).is_some_and(|(_, enclosure)| enclosure == id) {
-                state.unset(key)?;
-            }
-        }
+        // What replicas left there stays known: its process may run for long, and has voted.
         let others = all::<Enclosure>(state, Kind::Enclosure)?;
         if !others.iter().any(|other| other.chain == chain) {
             state.unset(keys::chain(chain))?;

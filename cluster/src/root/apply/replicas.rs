@@ -109,7 +109,7 @@ pub(super) fn end(
         return Err(RootRefusal::IntentEnded(change).into());
     };
     for left in running.touched.iter().filter(|id| !running.to.contains(id)) {
-        state.mark(keys::leftover(group, *left))?;
+        state.set(keys::leftover(group, *left), &change)?;
     }
     state.unset(keys::replicas(group))?;
     set_replicas(state, group, running.to, change)?;
@@ -120,7 +120,12 @@ pub(super) fn cleared(
     state: &mut State<'_, '_>,
     group: PartitionId,
     enclosure: EnclosureId,
+    change: IntentId,
 ) -> Result<RootReply, Stop> {
-    state.unset(keys::leftover(group, enclosure))?;
+    let key = keys::leftover(group, enclosure);
+    // What left by a later change was not cleared by what this says.
+    if state.load::<IntentId>(&key)? == Some(change) {
+        state.unset(key)?;
+    }
     Ok(RootReply::Done)
 }

@@ -3,9 +3,9 @@
 use enfilade_placement::{DriveState, EnclosureId, EnclosureState};
 
 use super::members;
-use crate::api::root::RootReply;
+use crate::api::root::{RootRefusal, RootReply};
 use crate::root::keys::{self, Kind};
-use crate::root::state::{DriveRow, State, Stop};
+use crate::root::state::{self, DriveRow, State, Stop};
 use crate::rows::Table;
 use crate::typed;
 
@@ -23,6 +23,26 @@ pub(super) fn apply(
         give_up(state, id, is_out)?;
     }
     Ok(RootReply::Done)
+}
+
+/// As the leader judged. An `out` of its own is remembered by the group's time, for whoever leads
+/// later: the brake counts those of an hour (PROTOCOLS 23).
+pub(super) fn judged(
+    state: &mut State<'_, '_>,
+    id: EnclosureId,
+    from: EnclosureState,
+    to: EnclosureState,
+) -> Result<RootReply, Stop> {
+    let current = state.enclosure(id)?.state;
+    if current != from {
+        let text = format!("enclosure {id} is {current:?} by now, and was judged as {from:?}");
+        return Err(RootRefusal::Unfit(text).into());
+    }
+    if to == EnclosureState::Out && from != to {
+        let now = state::clock(state.rows())?.now;
+        state.set(keys::out(id), &now)?;
+    }
+    apply(state, id, to)
 }
 
 /// Gives the drives of an enclosure up; or, when it comes back, has them reconciled before they

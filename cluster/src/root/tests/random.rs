@@ -11,7 +11,7 @@ use proptest::option;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 
-use crate::api::command::Versioning;
+use crate::api::command::{GroupTime, Versioning};
 use crate::api::moves::{Flip, MoveOrder, Reason, Subject};
 use crate::api::root::{Addresses, EtagKind, RootCommand, RootEnvelope};
 use crate::rows::{MemoryRows, Rows, Table, Txn};
@@ -53,6 +53,8 @@ fn command() -> impl Strategy<Value = RootCommand> {
         }),
         (enclosure(), enclosure_state())
             .prop_map(|(id, state)| RootCommand::SetEnclosure { id, state }),
+        (enclosure(), enclosure_state(), enclosure_state())
+            .prop_map(|(id, from, to)| RootCommand::JudgeEnclosure { id, from, to }),
         drives(),
         drives(),
         drives(),
@@ -119,8 +121,11 @@ fn replicas() -> impl Strategy<Value = RootCommand> {
         ),
         4 => (group(), change())
             .prop_map(|(group, change)| RootCommand::EndReplicas { group, change }),
-        1 => (group(), (1u32..7).prop_map(EnclosureId::new))
-            .prop_map(|(group, enclosure)| RootCommand::ReplicaCleared { group, enclosure }),
+        2 => (group(), (1u32..7).prop_map(EnclosureId::new), change()).prop_map(
+            |(group, enclosure, change)| {
+                RootCommand::ReplicaCleared { group, enclosure, change }
+            }
+        ),
         1 => (0u32..8).prop_map(|most| RootCommand::SetReplicas { most }),
     ]
 }
@@ -181,6 +186,10 @@ fn moves() -> impl Strategy<Value = RootCommand> {
         1 => (1u32..8, 0u64..2).prop_map(|(id, for_ms)| {
             let id = EnclosureId::new(id);
             RootCommand::Maintain { id, for_ms }
+        }),
+        1 => (1u32..8, select(vec![1u64, 600_001])).prop_map(|(id, until)| {
+            let id = EnclosureId::new(id);
+            RootCommand::EndMaintenance { id, until: GroupTime(until) }
         }),
         1 => (subject, any::<bool>())
             .prop_map(|(subject, on)| RootCommand::Drain { subject, on }),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use enfilade_placement::{EnclosureId, IntentId, PartitionId};
 
+use crate::api::moves::Subject;
 use crate::api::root::{RootCommand, RootOutcome, RootRefusal, RootReply};
 
 use super::harness::Root;
@@ -72,17 +73,47 @@ fn nothing_comes_back_to_where_something_was_left_before_that_is_cleared() {
     root.command(end(FIRST, 2)).unwrap();
     let left = |root: &Root| -> BTreeSet<u32> {
         let leftovers = root.view().replicas.leftovers;
-        leftovers.iter().map(|(_, id)| id.get()).collect()
+        leftovers.keys().map(|(_, id)| id.get()).collect()
     };
     assert_eq!(left(&root), BTreeSet::from([1, 2, 3]));
     assert!(is_unfit(&root.idle(begin(FIRST, &[4], &[2], None))));
     let enclosure = EnclosureId::new(2);
-    let cleared = RootCommand::ReplicaCleared {
+    let cleared = |change| RootCommand::ReplicaCleared {
         group: FIRST,
         enclosure,
+        change: IntentId::new(change),
     };
-    root.command(cleared.clone()).unwrap();
-    assert!(root.idle(cleared).is_ok(), "told twice");
+    root.command(cleared(2)).unwrap();
+    assert!(root.idle(cleared(2)).is_ok(), "told twice");
     root.command(begin(FIRST, &[4], &[2], None)).unwrap();
     assert_eq!(left(&root), BTreeSet::from([1, 3]));
+    // It leaves again, by change 4: what was told of the first time says nothing.
+    root.command(end(FIRST, 3)).unwrap();
+    root.command(begin(FIRST, &[2], &[5], None)).unwrap();
+    root.command(end(FIRST, 4)).unwrap();
+    assert!(root.idle(cleared(2)).is_ok());
+    assert!(left(&root).contains(&2));
+    root.command(cleared(4)).unwrap();
+    assert!(!left(&root).contains(&2));
+}
+
+#[test]
+fn what_was_left_where_an_enclosure_was_removed_stays_known() {
+    let mut root = Root::with_drives();
+    root.command(begin(FIRST, &[1], &[1, 2, 3], None)).unwrap();
+    root.command(end(FIRST, 1)).unwrap();
+    root.command(begin(FIRST, &[1, 2, 3], &[1], None)).unwrap();
+    root.command(end(FIRST, 2)).unwrap();
+    let three = EnclosureId::new(3);
+    let remove = RootCommand::Remove(Subject::Enclosure(three));
+    root.command(remove).unwrap();
+    let left = root.view().replicas.leftovers;
+    assert_eq!(left.get(&(FIRST, three)), Some(&IntentId::new(2)));
+    let cleared = RootCommand::ReplicaCleared {
+        group: FIRST,
+        enclosure: three,
+        change: IntentId::new(2),
+    };
+    root.command(cleared).unwrap();
+    assert_eq!(root.view().replicas.leftovers.len(), 1);
 }

@@ -1,6 +1,6 @@
 //! Maintenance, removal and figures.
 
-use enfilade_placement::{ChainId, DriveId, EnclosureId, Generation, VolumeId};
+use enfilade_placement::{ChainId, DriveId, EnclosureId, EnclosureState, Generation, VolumeId};
 
 use crate::api::command::GroupTime;
 use crate::api::moves::{MoveOrder, Reason, Subject};
@@ -39,6 +39,56 @@ fn maintenance_lasts_for_its_time_of_the_group_and_is_ended_by_none() {
         for_ms: 1,
     });
     assert!(matches!(refused, Err(RootRefusal::NotFound(_))));
+}
+
+#[test]
+fn only_the_end_that_was_looked_at_ends_maintenance() {
+    let mut root = Root::with_drives();
+    let id = EnclosureId::new(4);
+    let maintain = |for_ms| RootCommand::Maintain { id, for_ms };
+    let end = |until| RootCommand::EndMaintenance {
+        id,
+        until: GroupTime(until),
+    };
+    root.command(maintain(1_000)).unwrap();
+    root.command(RootCommand::Tick { elapsed_ms: 2_000 })
+        .unwrap();
+    // Prolonged, after the leader found that it was over.
+    root.command(maintain(60_000)).unwrap();
+    root.idle(end(1_000)).unwrap();
+    assert_eq!(root.view().maintenance[&id], GroupTime(62_000));
+    root.command(end(62_000)).unwrap();
+    assert!(root.view().maintenance.is_empty());
+}
+
+/// PROTOCOLS 23.
+#[test]
+fn what_went_out_by_itself_is_remembered_and_only_what_was_judged_is_changed() {
+    use EnclosureState::{Down, Out, Suspect, Up};
+    let mut root = Root::with_drives();
+    let id = EnclosureId::new(4);
+    let judge = |from, to| RootCommand::JudgeEnclosure { id, from, to };
+    root.command(RootCommand::Tick { elapsed_ms: 5_000 })
+        .unwrap();
+    root.command(judge(Up, Down)).unwrap();
+    let refused = root.idle(judge(Suspect, Out));
+    assert!(matches!(refused, Err(RootRefusal::Unfit(_))), "{refused:?}");
+    assert!(root.view().outs.is_empty());
+    root.command(judge(Down, Out)).unwrap();
+    assert_eq!(root.view().topology.enclosures[&id].state, Out);
+    assert_eq!(root.view().outs[&id], GroupTime(5_000));
+    // It comes back: that it went is not forgotten.
+    let back = RootCommand::SetEnclosure { id, state: Up };
+    root.command(back).unwrap();
+    assert_eq!(root.view().outs[&id], GroupTime(5_000));
+    // An operator's order is no avalanche.
+    let other = EnclosureId::new(5);
+    let order = RootCommand::SetEnclosure {
+        id: other,
+        state: Out,
+    };
+    root.command(order).unwrap();
+    assert_eq!(root.view().outs.len(), 1);
 }
 
 fn remove(root: &mut Root, subject: Subject) -> Result<RootReply, RootRefusal> {

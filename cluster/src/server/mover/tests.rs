@@ -25,6 +25,7 @@ struct Leader {
     /// Intents are begun but not carried out.
     stuck: bool,
     braked: BTreeSet<EnclosureId>,
+    replicas_leave: BTreeSet<EnclosureId>,
 }
 
 /// The table in pages of seven.
@@ -54,6 +55,7 @@ impl Leader {
             flipped: 0,
             stuck: false,
             braked: BTreeSet::new(),
+            replicas_leave: BTreeSet::new(),
         };
         for _ in 0..enclosures {
             leader.add_enclosure().await;
@@ -142,6 +144,7 @@ impl Leader {
             view: &view,
             beats: &beats,
             braked: &self.braked,
+            replicas_leave: &self.replicas_leave,
             now: self.now,
             seed: 7,
         };
@@ -308,6 +311,35 @@ async fn what_a_lost_drive_held_is_rebuilt_once_it_was_waited_for() {
     assert_eq!(leader.shards().await.get(&DriveId::new(100)), None);
     let moves = leader.view().await.moves;
     assert_eq!(moves.rebuilt_bytes, u64::from(held) * SHARD);
+}
+
+/// PROTOCOLS 1: replicas leave first, but what is lost does not wait for them.
+#[tokio::test]
+async fn what_is_lost_is_rebuilt_while_replicas_have_yet_to_leave_what_is_drained() {
+    let mut leader = Leader::new(8, 40).await;
+    leader.settle().await;
+    let drained = |shards: BTreeMap<DriveId, u32>| -> u32 {
+        let of = |id: &DriveId| (300..400).contains(&id.get());
+        let held = shards.into_iter().filter(|(id, _)| of(id));
+        held.map(|(_, count)| count).sum()
+    };
+    let held = drained(leader.shards().await);
+    leader.replicas_leave = BTreeSet::from([EnclosureId::new(3)]);
+    let (subject, on) = (Subject::Enclosure(EnclosureId::new(3)), true);
+    leader
+        .command(RootCommand::Drain { subject, on })
+        .await
+        .unwrap();
+    leader.set_drive(100, DriveState::Replaced).await;
+    for _ in 0..40 {
+        leader.turn().await;
+    }
+    let shards = leader.shards().await;
+    assert_eq!(shards.get(&DriveId::new(100)), None, "the lost drive");
+    assert_eq!(drained(shards), held);
+    leader.replicas_leave.clear();
+    leader.settle().await;
+    assert_eq!(drained(leader.shards().await), 0);
 }
 
 #[tokio::test]

@@ -163,7 +163,22 @@ impl Cluster {
         let Running { service, serving } = self.running.remove(&id).unwrap();
         serving.abort();
         let _ = serving.await;
+        service.halt().await;
+    }
+
+    /// Stops a replica as an operator does.
+    pub(super) async fn shut_down(&mut self, id: u32) {
+        let Running { service, serving } = self.running.remove(&id).unwrap();
         service.shutdown().await;
+        serving.abort();
+        let _ = serving.await;
+    }
+
+    /// Removes all that a replica had, as if its device was lost.
+    pub(super) fn wipe(&self, id: u32) {
+        // Aside: tasks of the one that stopped may still have files of it open.
+        let lost = self.dir.path().join(format!("lost-{id}"));
+        std::fs::rename(self.dir.path().join(id.to_string()), lost).unwrap();
     }
 
     /// Starts a replica again, at its address.

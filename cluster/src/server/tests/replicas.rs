@@ -17,10 +17,10 @@ use crate::api::root::{RootCommand, RootView};
 use crate::client::Remote;
 use crate::settings::Settings;
 
-const GROUPS: [PartitionId; 2] = [PartitionId::ROOT, FIRST];
+pub(super) const GROUPS: [PartitionId; 2] = [PartitionId::ROOT, FIRST];
 
 /// Nobody sends heartbeats here; enclosures are what the test says.
-fn tune(settings: &mut Settings) {
+pub(super) fn tune(settings: &mut Settings) {
     let hour = Duration::from_secs(3600);
     (settings.liveness.suspect, settings.liveness.down) = (hour, hour);
     settings.keeper.volumes = Duration::from_millis(100);
@@ -30,18 +30,18 @@ fn tune(settings: &mut Settings) {
     settings.raft.keep_entries = 5;
 }
 
-fn ids(numbers: &[u32]) -> Vec<EnclosureId> {
+pub(super) fn ids(numbers: &[u32]) -> Vec<EnclosureId> {
     numbers.iter().copied().map(EnclosureId::new).collect()
 }
 
 /// Puts until it is told to stop; answers how many it put.
-struct Writer {
+pub(super) struct Writer {
     stop: Arc<AtomicBool>,
     task: JoinHandle<u128>,
 }
 
 impl Writer {
-    fn start(client: Arc<Remote>, bucket: BucketId) -> Self {
+    pub(super) fn start(client: Arc<Remote>, bucket: BucketId) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let task = tokio::spawn(async move {
@@ -60,7 +60,7 @@ impl Writer {
     }
 
     /// All that was acked is there.
-    async fn end(self, client: &Remote, bucket: BucketId) {
+    pub(super) async fn end(self, client: &Remote, bucket: BucketId) {
         self.stop.store(true, Ordering::Relaxed);
         let count = self.task.await.unwrap();
         assert!(count > 0);
@@ -71,15 +71,15 @@ impl Writer {
     }
 }
 
-async fn view(client: &Remote) -> RootView {
+pub(super) async fn view(client: &Remote) -> RootView {
     client.watch(0, Duration::ZERO).await.unwrap()
 }
 
 /// The longest that anything is waited for: whatever goes wrong is told, and does not hang.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Waits until both groups have these replicas, and nothing is under way.
-async fn until(cluster: &Cluster, client: &Remote, replicas: &[u32]) {
+pub(super) async fn until(cluster: &Cluster, client: &Remote, replicas: &[u32]) {
     let wanted = ids(replicas);
     let end = tokio::time::Instant::now() + WAIT_MAX;
     loop {
@@ -111,7 +111,7 @@ fn told(cluster: &Cluster, view: &RootView) -> String {
     text
 }
 
-async fn set(cluster: &Cluster, id: u32, state: EnclosureState) {
+pub(super) async fn set(cluster: &Cluster, id: u32, state: EnclosureState) {
     let id = EnclosureId::new(id);
     cluster.root(RootCommand::SetEnclosure { id, state }).await;
 }
@@ -134,14 +134,14 @@ async fn until_cleared(cluster: &Cluster, client: &Remote, id: u32) {
         );
         let left = &view.replicas.leftovers;
         let held = cluster.service(id).groups().all().len();
-        if held == 0 && !left.iter().any(|(_, at)| *at == enclosure) {
+        if held == 0 && !left.keys().any(|(_, at)| *at == enclosure) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn started(replicas: u32) -> (Cluster, Arc<Remote>, BucketId) {
+pub(super) async fn started(replicas: u32) -> (Cluster, Arc<Remote>, BucketId) {
     let cluster = Cluster::start_tuned(replicas, tune).await;
     for id in 1..=replicas {
         cluster.enter(id).await;

@@ -101,12 +101,13 @@ fn a_million_volumes_are_planned_for_in_half_a_gibibyte() {
     }
     let view = Arc::new(view(true));
     let settings = KeeperSettings::default();
-    let (beats, braked) = (HeardBeats::default(), BTreeSet::new());
+    let (beats, braked, replicas_leave) = (HeardBeats::default(), BTreeSet::new(), BTreeSet::new());
     let scene = Scene {
         settings: &settings,
         view: &view,
         beats: &beats,
         braked: &braked,
+        replicas_leave: &replicas_leave,
         now: Duration::from_secs(100),
         seed: 7,
     };

@@ -1,0 +1,194 @@
+//! Which replica leads which group: no process is to lead more than its share.
+//!
+//! Elections make whoever is first a leader, so after some failures one process may lead all groups.
+//! Every process works out the same wish from the root state ([`wished`]), and gives a group away
+//! when it leads more than its share, or when its enclosure is to be left alone. One that leads no
+//! more than its share changes nothing, however the wish changes: so a failure moves few leaders.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use enfilade_placement::{EnclosureId, EnclosureState, PartitionId};
+
+use crate::api::moves::Subject;
+use crate::api::root::RootView;
+
+/// Whether replicas in an enclosure are to lead.
+fn may_lead(view: &RootView, id: EnclosureId) -> bool {
+    let enclosure = view.topology.enclosures.get(&id);
+    let up = enclosure.is_some_and(|one| one.state == EnclosureState::Up);
+    let drained = view.moves.drains.contains(&Subject::Enclosure(id));
+    up && !drained && !view.maintenance.contains_key(&id)
+}
+
+/// Who is to lead each group: of its replicas the one that leads fewest before it. None for a group
+/// that none may lead.
+fn wished(view: &RootView) -> BTreeMap<PartitionId, EnclosureId> {
+    let (mut wished, mut led) = (BTreeMap::new(), BTreeMap::<EnclosureId, usize>::new());
+    // What has the fewest to choose from chooses first.
+    let fit = |group| {
+        let replicas = view.replicas_of(group).iter().copied();
+        let fit = replicas.filter(|id| may_lead(view, *id));
+        (group, fit.collect::<Vec<EnclosureId>>())
+    };
+    let mut groups: Vec<_> = view.groups().map(fit).collect();
+    groups.sort_by_key(|(group, fit)| (fit.len(), *group));
+    for (group, fit) in groups {
+        let held = |id: &&EnclosureId| (led.get(*id).copied().unwrap_or(0), **id);
+        if let Some(leader) = fit.iter().min_by_key(held).copied() {
+            *led.entry(leader).or_default() += 1;
+            wished.insert(group, leader);
+        }
+    }
+    wished
+}
+
+/// The group that a process gives away next, and to whom; `led` are those that it leads.
+pub(super) fn next(
+    view: &RootView,
+    own: EnclosureId,
+    led: &BTreeSet<PartitionId>,
+) -> Option<(PartitionId, EnclosureId)> {
+    let wished = wished(view);
+    let hosts = view.groups().flat_map(|group| view.replicas_of(group));
+    let hosts: BTreeSet<&EnclosureId> = hosts.filter(|id| may_lead(view, **id)).collect();
+    let share = match may_lead(view, own) {
+        true => view.groups().count().div_ceil(hosts.len().max(1)),
+        false => 0,
+    };
+    if led.len() <= share {
+        return None;
+    }
+    // A change of replicas may be about to take the leader along.
+    let calm = |group: &&PartitionId| !view.replicas.changes.contains_key(*group);
+    led.iter().filter(calm).find_map(|group| {
+        let to = wished.get(group).copied().filter(|to| *to != own)?;
+        Some((*group, to))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use enfilade_placement::{Chain, ChainId, Enclosure, Epoch, IntentId};
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::{ProptestConfig, prop_assert, proptest};
+
+    use super::*;
+    use crate::api::key::RowPrefix;
+    use crate::api::root::Partition;
+
+    fn view(enclosures: u32, groups: &[Vec<u32>]) -> RootView {
+        let mut view = RootView::default();
+        let chain = ChainId::new(1);
+        let new = Chain {
+            id: chain,
+            closed: false,
+        };
+        view.topology.chains.insert(chain, new);
+        for id in (1..=enclosures).map(EnclosureId::new) {
+            let enclosure = Enclosure {
+                id,
+                chain,
+                position: id.get(),
+                state: EnclosureState::Up,
+                shard_address: String::new(),
+                meta_address: "10.0.0.1:1".to_owned(),
+                admin_address: String::new(),
+            };
+            view.topology.enclosures.insert(id, enclosure);
+        }
+        for (id, replicas) in (0..).zip(groups) {
+            let replicas = replicas.iter().copied().map(EnclosureId::new).collect();
+            if id == 0 {
+                view.replicas.root = replicas;
+                continue;
+            }
+            let partition = Partition {
+                id: PartitionId::new(id),
+                epoch: Epoch::FIRST,
+                start: RowPrefix::default(),
+                end: None,
+                replicas,
+                change: IntentId::new(0),
+            };
+            view.partitions.insert(partition.id, partition);
+        }
+        view
+    }
+
+    /// Lets all processes give groups away until none does; answers how many each leads.
+    fn settle(view: &RootView, mut led: BTreeMap<PartitionId, EnclosureId>) -> Vec<usize> {
+        let own = |led: &BTreeMap<PartitionId, EnclosureId>, id| -> BTreeSet<PartitionId> {
+            let own = led.iter().filter(|(_, leader)| **leader == id);
+            own.map(|(group, _)| *group).collect()
+        };
+        let ids: Vec<EnclosureId> = view.topology.enclosures.keys().copied().collect();
+        for _ in 0..1000 {
+            let next = ids.iter().find_map(|id| next(view, *id, &own(&led, *id)));
+            let Some((group, to)) = next else {
+                return ids.iter().map(|id| own(&led, *id).len()).collect();
+            };
+            led.insert(group, to);
+        }
+        panic!("it does not settle: {led:?}");
+    }
+
+    fn all_at(view: &RootView, id: u32) -> BTreeMap<PartitionId, EnclosureId> {
+        let groups = view.groups();
+        groups.map(|group| (group, EnclosureId::new(id))).collect()
+    }
+
+    #[test]
+    fn one_process_does_not_go_on_leading_all_groups() {
+        let three = view(3, &vec![vec![1, 2, 3]; 7]);
+        let mut led = settle(&three, all_at(&three, 2));
+        led.sort_unstable();
+        assert_eq!(led, [2, 2, 3]);
+        let two = view(5, &vec![vec![1, 2, 3, 4, 5]; 2]);
+        assert!(settle(&two, all_at(&two, 4)).iter().all(|led| *led <= 1));
+    }
+
+    #[test]
+    fn who_leads_no_more_than_its_share_changes_nothing() {
+        let view = view(3, &vec![vec![1, 2, 3]; 3]);
+        let led = [3, 1, 2].map(EnclosureId::new);
+        for (group, leader) in view.groups().zip(led) {
+            assert_eq!(next(&view, leader, &BTreeSet::from([group])), None);
+        }
+    }
+
+    #[test]
+    fn an_enclosure_under_maintenance_or_to_be_emptied_leads_nothing_that_another_can() {
+        let mut view = view(3, &[vec![1, 2, 3], vec![1], vec![1, 2, 3]]);
+        view.maintenance
+            .insert(EnclosureId::new(1), Default::default());
+        assert_eq!(settle(&view, all_at(&view, 1)), [1, 1, 1]);
+        view.maintenance.clear();
+        let drained = Subject::Enclosure(EnclosureId::new(2));
+        view.moves.drains.insert(drained);
+        let mut led = all_at(&view, 2);
+        led.insert(PartitionId::new(1), EnclosureId::new(1));
+        assert_eq!(settle(&view, led)[1], 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn giving_away_ends_and_leads_nobody_to_more_than_the_wish_or_its_share(
+            replicas in vec(btree_set(1u32..7, 1..5), 1..20)
+        ) {
+            let groups: Vec<Vec<u32>> =
+                replicas.iter().map(|one| one.iter().copied().collect()).collect();
+            let view = view(6, &groups);
+            let first = view.groups().map(|group| (group, view.replicas_of(group)[0]));
+            let led = settle(&view, first.collect());
+            let wished = wished(&view);
+            let hosts: BTreeSet<u32> = replicas.iter().flatten().copied().collect();
+            let share = groups.len().div_ceil(hosts.len());
+            for (id, led) in (1..).zip(led) {
+                let wish = wished.values().filter(|leader| leader.get() == id).count();
+                prop_assert!(led <= wish.max(share), "{id} leads {led}: {groups:?}");
+            }
+        }
+    }
+}
