@@ -203,8 +203,8 @@ fn rows_of_a_partition_are_kept_as_they_were() {
     dump(&rows).compare("partition-rows.txt");
 }
 
-#[test]
-fn rows_of_the_root_group_are_kept_as_they_were() {
+/// Makes every kind of row of the root group.
+fn root_script() -> Vec<RootCommand> {
     let fault = |what| LedgerRow {
         volume: VolumeId::new(1),
         member: 1,
@@ -249,29 +249,41 @@ fn rows_of_the_root_group_are_kept_as_they_were() {
         },
     ]));
     commands.push(RootCommand::Tick { elapsed_ms: 300 });
-    commands.push(RootCommand::JoinEnclosure {
-        id: None,
-        chain: ChainId::new(2),
-        addresses: Addresses::default(),
-    });
-    commands.push(RootCommand::BeginReplicas {
-        group: PartitionId::ROOT,
-        from: vec![EnclosureId::new(1)],
-        to: vec![EnclosureId::new(2)],
-        replaces: None,
-    });
-    commands.push(RootCommand::EndReplicas {
-        group: PartitionId::ROOT,
-        change: IntentId::new(1),
-    });
-    commands.push(RootCommand::JudgeEnclosure {
-        id: EnclosureId::new(1),
-        from: EnclosureState::Up,
-        to: EnclosureState::Out,
-    });
+    commands.extend(replica_script());
+    commands
+}
+
+/// A replica leaves, and an enclosure goes out by itself.
+fn replica_script() -> Vec<RootCommand> {
+    vec![
+        RootCommand::JoinEnclosure {
+            id: None,
+            chain: ChainId::new(2),
+            addresses: Addresses::default(),
+        },
+        RootCommand::BeginReplicas {
+            group: PartitionId::ROOT,
+            from: vec![EnclosureId::new(1)],
+            to: vec![EnclosureId::new(2)],
+            replaces: None,
+        },
+        RootCommand::EndReplicas {
+            group: PartitionId::ROOT,
+            change: IntentId::new(1),
+        },
+        RootCommand::JudgeEnclosure {
+            id: EnclosureId::new(1),
+            from: EnclosureState::Up,
+            to: EnclosureState::Out,
+        },
+    ]
+}
+
+#[test]
+fn rows_of_the_root_group_are_kept_as_they_were() {
     let mut rows = MemoryRows::default();
     let mut txn = Txn::new(&rows);
-    for (request, command) in (1..).zip(commands) {
+    for (request, command) in (1..).zip(root_script()) {
         let envelope = RootEnvelope {
             request: RequestId::new(request),
             deadline: GroupTime(1000),

@@ -31,13 +31,6 @@ use crate::raft::groups::{FIRST_PARTITION, Group};
 /// A learner that lacks fewer entries than this has caught up: some are always under way.
 const CAUGHT_UP: u64 = 2000;
 
-/// A replica that lacks more entries than this is not made a leader: nothing is written meanwhile.
-const LEADS_BEHIND: u64 = 200;
-
-/// The longest that a process which stops waits for others to lead its groups, and how often it looks.
-const RESIGN_MAX: Duration = Duration::from_secs(1);
-const RESIGN_LOOK: Duration = Duration::from_millis(10);
-
 /// The longest that one step takes, whatever becomes of this leader meanwhile.
 const STEP_MAX: Duration = Duration::from_secs(10);
 
@@ -290,55 +283,6 @@ impl MetadataService {
         let to = &change.to;
         tracing::info!(group = %group.id, ?to, ok = outcome.is_ok(), "a group has new replicas");
         Ok(())
-    }
-
-    /// Has another replica lead a group, if that has all but the last entries, and answers: the group
-    /// has no leader for as long as the rest of the log takes to get there, and an election. Whether
-    /// that was begun.
-    pub(super) async fn give_away(&self, group: &Group, to: EnclosureId) -> bool {
-        let state = group.metrics();
-        let (to, last) = (u64::from(to.get()), state.last_log_index.unwrap_or(0));
-        let members = state.membership_config.membership();
-        let calm = members.get_joint_config().len() == 1 && members.voter_ids().any(|id| id == to);
-        let matched = state.replication.as_ref();
-        let matched = matched.and_then(|all| all.get(&to).copied().flatten());
-        let behind = matched.map_or(u64::MAX, |matched| last.saturating_sub(matched.index));
-        let heard = state.heartbeat.as_ref();
-        let heard = heard.and_then(|all| all.get(&to).copied().flatten());
-        let silence_max = self.0.settings.raft.election_min;
-        let answers = heard.is_some_and(|heard| heard.elapsed() < silence_max);
-        if !calm || !answers || behind > LEADS_BEHIND {
-            return false;
-        }
-        tracing::info!(group = %group.id, to, "another replica is to lead");
-        group.raft.trigger().transfer_leader(to).await.is_ok()
-    }
-
-    /// Gives all groups away that this replica leads, as far as others can take them at once: else
-    /// nobody would lead them until an election.
-    pub(super) async fn resign(&self) {
-        let own = u64::from(self.0.replica.get());
-        let mut given = Vec::new();
-        for group in self
-            .0
-            .groups
-            .all()
-            .into_iter()
-            .filter(|group| group.leads())
-        {
-            let members = group.metrics().membership_config.membership().clone();
-            let others = members.voter_ids().filter(|id| *id != own);
-            for to in others.filter_map(|id| u32::try_from(id).ok()) {
-                if self.give_away(&group, EnclosureId::new(to)).await {
-                    given.push(group);
-                    break;
-                }
-            }
-        }
-        let end = self.0.env.clock.now().saturating_add(RESIGN_MAX);
-        while given.iter().any(|group| group.leads()) && self.0.env.clock.now() < end {
-            self.0.env.clock.sleep(RESIGN_LOOK).await;
-        }
     }
 
     async fn finish_birth(&self, root: &Group) {

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enfilade_placement::{ChainId, EnclosureId, EnclosureState, IntentId, PartitionId};
+use enfilade_placement::{
+    ChainId, ClusterId, DriveId, EnclosureId, EnclosureState, Generation, Incarnation, IntentId,
+    PartitionId,
+};
 
 use super::harness::{Cluster, FIRST, put};
 use super::replicas::{GROUPS, WAIT_MAX, Writer, ids, started, tune, view};
@@ -218,6 +221,37 @@ async fn a_process_that_stops_in_order_has_others_lead_at_once() {
     cluster.stop().await;
 }
 
+fn beat(id: u32) -> Heartbeat {
+    Heartbeat {
+        cluster: ClusterId::new(7),
+        incarnation: Incarnation::new(1),
+        enclosure: EnclosureId::new(id),
+        drives: Vec::new(),
+        shards: Vec::new(),
+    }
+}
+
+/// Enters an enclosure with a drive; all but the first have no process.
+async fn enclosure(cluster: &Cluster, id: u32) {
+    if id > 1 {
+        let join = RootCommand::JoinEnclosure {
+            id: Some(EnclosureId::new(id)),
+            // None is the tail of another's chain.
+            chain: ChainId::new(id),
+            addresses: Addresses::default(),
+        };
+        cluster.root(join).await;
+    }
+    let attach = RootCommand::AttachDrive {
+        drive: DriveId::new(u128::from(id)),
+        enclosure: EnclosureId::new(id),
+        slot: 0,
+        capacity: 1 << 40,
+        generation: Generation::default(),
+    };
+    cluster.root(attach).await;
+}
+
 /// PROTOCOLS 23.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_leader_knows_what_went_out_by_itself() {
@@ -229,37 +263,8 @@ async fn another_leader_knows_what_went_out_by_itself() {
     })
     .await;
     cluster.enter(1).await;
-    let beat = |id: u32| {
-        let (cluster, incarnation) = (
-            enfilade_placement::ClusterId::new(7),
-            enfilade_placement::Incarnation::new(1),
-        );
-        Heartbeat {
-            cluster,
-            incarnation,
-            enclosure: EnclosureId::new(id),
-            drives: Vec::new(),
-            shards: Vec::new(),
-        }
-    };
     for id in 1..=4 {
-        if id > 1 {
-            let join = RootCommand::JoinEnclosure {
-                id: Some(EnclosureId::new(id)),
-                // None is the tail of another's chain.
-                chain: ChainId::new(id),
-                addresses: Addresses::default(),
-            };
-            cluster.root(join).await;
-        }
-        let attach = RootCommand::AttachDrive {
-            drive: enfilade_placement::DriveId::new(u128::from(id)),
-            enclosure: EnclosureId::new(id),
-            slot: 0,
-            capacity: 1 << 40,
-            generation: enfilade_placement::Generation::default(),
-        };
-        cluster.root(attach).await;
+        enclosure(&cluster, id).await;
     }
     let client = cluster.client();
     let state = async |id: u32| {
