@@ -328,7 +328,7 @@ mod tests {
         let state = GroupState::open(group, store, dir.path().to_owned()).unwrap();
         assert!(state.hold().is_ok());
         let replacing = state.0.own.write().unwrap();
-        let (sender, held) = std::sync::mpsc::channel();
+        let (sender, held) = std::sync::mpsc::sync_channel(1);
         let asked = state.clone();
         std::thread::spawn(move || sender.send(asked.hold().is_ok()));
         let held = held.recv_timeout(std::time::Duration::from_secs(10));
