@@ -4,11 +4,14 @@
 //! ([`super::encoding`]). Range, epoch and bucket revision are checked inside apply (PROTOCOLS 5).
 
 use bytes::Bytes;
-use enfilade_placement::{BlobId, BucketId, Epoch, IntentId, RequestId, Stamp, UploadId};
+use enfilade_placement::{
+    BlobId, BucketId, Epoch, IntentId, PartitionId, RequestId, Stamp, UploadId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::bytes_field;
 use super::garbage::GarbageAck;
+use super::key::RowPrefix;
 use super::record::{
     Attributes, Blob, Checksum, ChecksumAlgorithm, ChecksumScope, Extent, PartRecord, VersionId,
 };
@@ -92,6 +95,25 @@ pub enum PartitionCommand {
     Replicas {
         /// The change.
         change: IntentId,
+    },
+    /// Begins to divide the partition as root said; proposed by the leader (PROTOCOLS 5).
+    Divide {
+        /// The split.
+        split: IntentId,
+        /// The new partition.
+        child: PartitionId,
+        /// It gets all rows from this one on.
+        at: RowPrefix,
+    },
+    /// Copies further rows of those that a split divides; proposed by the leader.
+    CopyForChild {
+        /// The split.
+        split: IntentId,
+    },
+    /// Gives the child its range, once all was copied; proposed by the leader.
+    Split {
+        /// The split.
+        split: IntentId,
     },
 }
 

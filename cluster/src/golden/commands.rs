@@ -152,6 +152,9 @@ const fn command_name(command: &PartitionCommand) -> &'static str {
         PartitionCommand::Key { op, .. } => op_name(op),
         PartitionCommand::Bucket { .. } => "bucket",
         PartitionCommand::Replicas { .. } => "replicas",
+        PartitionCommand::Divide { .. } => "divide",
+        PartitionCommand::CopyForChild { .. } => "copy-for-child",
+        PartitionCommand::Split { .. } => "split",
         PartitionCommand::AckGarbage(_) => "ack-garbage",
         PartitionCommand::Tick { .. } => "tick",
     }
@@ -184,6 +187,14 @@ fn commands_of_a_partition_are_kept_as_they_were() {
     commands.push(PartitionCommand::Tick { elapsed_ms: 1000 });
     let change = IntentId::new(300);
     commands.push(PartitionCommand::Replicas { change });
+    let split = change;
+    commands.push(PartitionCommand::Divide {
+        split,
+        child: enfilade_placement::PartitionId::new(2),
+        at: crate::api::key::RowPrefix::of_keys_from(BucketId::new(3), "m"),
+    });
+    commands.push(PartitionCommand::CopyForChild { split });
+    commands.push(PartitionCommand::Split { split });
     for command in commands {
         lines.add(command_name(&command), &envelope(command.clone()));
     }

@@ -69,7 +69,7 @@ impl<'e> Door<'e> {
             until,
             outcome: outcome.clone(),
         };
-        state::store_until(txn, self.side, key, until, &stored);
+        state::store_until(txn, self.side, key, until, &stored)?;
         Ok(outcome)
     }
 }

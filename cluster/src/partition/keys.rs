@@ -111,6 +111,8 @@ pub(super) enum Kind {
     Usage = 13,
     /// Nothing more: the last change of the group's replicas that a leader acted on.
     Replicas = 14,
+    /// Nothing more: how far the partition is divided for a split.
+    Division = 15,
 }
 
 /// The keys of a group's side rows.
@@ -146,6 +148,18 @@ impl Side {
     /// All rows of a kind.
     pub(super) fn all(self, kind: Kind) -> Span {
         starting_with(self.key(kind, &[]))
+    }
+
+    /// All rows of a kind whose keys begin with an object's, from one on.
+    pub(super) fn of_kind_from(self, kind: Kind, row: &RowPrefix) -> Span {
+        let (_, end) = self.all(kind);
+        (self.key(kind, &[row.as_bytes()]), end)
+    }
+
+    /// The key that a row of another group has in this one.
+    pub(super) fn of(self, key: &[u8]) -> Vec<u8> {
+        let rest = key.get(4..).unwrap_or_default();
+        [&self.0.get().to_be_bytes(), rest].concat()
     }
 
     /// A row of a bucket.

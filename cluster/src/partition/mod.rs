@@ -43,8 +43,8 @@ pub const GARBAGE_GRACE_MS: u64 = 10 * 60 * 1000;
 /// nothing either. [`Refusal::StaleRoute`] and [`Refusal::Expired`] are not kept as results: the
 /// first may be repeated with the same request id.
 ///
-/// Ticks, garbage acks and changes of replicas are applied whatever their deadline and epoch, and
-/// are no requests: the latter two are idempotent, and a leader proposes a tick once.
+/// Ticks, garbage acks, changes of replicas and steps of splits are applied whatever their deadline
+/// and epoch, and are no requests: all but ticks are idempotent, and a leader proposes a tick once.
 ///
 /// [`Refusal::StaleRoute`]: crate::api::command::Refusal::StaleRoute
 /// [`Refusal::Expired`]: crate::api::command::Refusal::Expired
@@ -108,6 +108,18 @@ pub fn apply(
             let last = state::counter(txn, side, Kind::Replicas)?;
             let key = side.single(Kind::Replicas);
             typed::store(txn, Table::Side, key, &last.max(change.get()));
+            Ok(Ok(KeyReply::Done))
+        }
+        PartitionCommand::Divide { split, child, at } => {
+            apply::split::divide(txn, side, *split, *child, at)?;
+            Ok(Ok(KeyReply::Done))
+        }
+        PartitionCommand::CopyForChild { split } => {
+            apply::split::copy(txn, side, *split)?;
+            Ok(Ok(KeyReply::Done))
+        }
+        PartitionCommand::Split { split } => {
+            apply::split::split(txn, side, *split)?;
             Ok(Ok(KeyReply::Done))
         }
     }

@@ -1,9 +1,10 @@
 //! What the side rows of a partition and its references hold. Final formats, as the records are.
 
-use enfilade_placement::{BlobId, Epoch, Stamp, UploadId};
+use enfilade_placement::{BlobId, Epoch, IntentId, PartitionId, Stamp, UploadId};
 use serde::{Deserialize, Serialize};
 
 use crate::api::command::{GroupTime, KeyReply, Outcome, Versioning};
+use crate::api::encoding::encode;
 use crate::api::key::RowPrefix;
 use crate::partition::keys::{Kind, Side};
 use crate::rows::{Rows, RowsError, Table, Txn};
@@ -123,6 +124,53 @@ pub(super) enum Owner {
     },
 }
 
+/// How far a partition is divided for a split (PROTOCOLS 5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Division {
+    /// The split.
+    pub(super) split: IntentId,
+    /// The partition that gets what is from a row on.
+    pub(super) child: PartitionId,
+    /// That row.
+    pub(super) at: RowPrefix,
+    /// How far expiry had come when it began: no copy goes before that.
+    pub(super) expired: GroupTime,
+    /// The key of the last row that was copied; empty: none was.
+    pub(super) copied: Vec<u8>,
+    /// Whether all were copied that were there when it began.
+    pub(super) whole: bool,
+}
+
+impl Division {
+    /// The kinds of side rows that follow their keys, in order. All go by themselves.
+    pub(super) const KINDS: [Kind; 3] = [Kind::Result, Kind::Condemned, Kind::Completed];
+
+    /// Whether the child gets a side row.
+    fn takes(&self, key: &[u8]) -> bool {
+        let kind = key.get(4).copied();
+        let of_key = Self::KINDS.iter().any(|one| kind == Some(*one as u8));
+        of_key && key.get(5..).is_some_and(|rest| rest >= self.at.as_bytes())
+    }
+}
+
+/// How far the partition is divided; none when it is not to be.
+pub(super) fn division(rows: &dyn Rows, side: Side) -> Result<Option<Division>, RowsError> {
+    typed::load(rows, Table::Side, &side.single(Kind::Division))
+}
+
+/// Writes the copy of a side row that a child gets.
+pub(super) fn child_copy(
+    txn: &mut Txn<'_>,
+    child: PartitionId,
+    until: GroupTime,
+    key: &[u8],
+    value: Vec<u8>,
+) {
+    let child = Side::new(child);
+    txn.put(Table::Side, child.expiry(until, key), Vec::new());
+    txn.put(Table::Side, child.of(key), value);
+}
+
 /// The range; none when the partition was not created here.
 pub(super) fn range(rows: &dyn Rows, side: Side) -> Result<Option<Range>, RowsError> {
     typed::load(rows, Table::Side, &side.single(Kind::Range))
@@ -147,14 +195,19 @@ pub(super) fn count(txn: &mut Txn<'_>, side: Side, kind: Kind) -> Result<u64, Ro
     Ok(next)
 }
 
-/// Writes a row that goes when partition time has passed `until`.
+/// Writes a row that goes when partition time has passed `until`; for the child, too, when the
+/// partition is being divided.
 pub(super) fn store_until<T: Serialize>(
     txn: &mut Txn<'_>,
     side: Side,
     key: Vec<u8>,
     until: GroupTime,
     value: &T,
-) {
+) -> Result<(), RowsError> {
+    if let Some(division) = division(txn, side)?.filter(|division| division.takes(&key)) {
+        child_copy(txn, division.child, until, &key, encode(value));
+    }
     txn.put(Table::Side, side.expiry(until, &key), Vec::new());
     typed::store(txn, Table::Side, key, value);
+    Ok(())
 }

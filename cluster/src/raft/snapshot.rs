@@ -98,12 +98,15 @@ fn ranges_of(group: PartitionId, rows: &dyn Rows) -> io::Result<Vec<RowRange>> {
     }
     let info = partition::read::info(rows, group).map_err(io::Error::other)?;
     let info = info.ok_or_else(|| io::Error::other("the partition has no range"))?;
-    let side = group.get().to_be_bytes().to_vec();
-    let side_end = group
-        .get()
-        .checked_add(1)
-        .map(|next| next.to_be_bytes().to_vec());
-    let mut ranges = vec![RowRange::new(Table::Side, side, side_end)];
+    let side = |group: PartitionId| {
+        let next = group.get().checked_add(1);
+        let end = next.map(|next| next.to_be_bytes().to_vec());
+        RowRange::new(Table::Side, group.get().to_be_bytes().to_vec(), end)
+    };
+    let mut ranges = vec![side(group)];
+    // What was copied for a child belongs to the parent until it is given away.
+    let division = partition::read::division(rows, group).map_err(io::Error::other)?;
+    ranges.extend(division.map(|(_, child, _)| side(child)));
     let end = info.end.map(|end| end.as_bytes().to_vec());
     for table in Table::KEYED {
         ranges.push(RowRange::new(

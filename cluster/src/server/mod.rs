@@ -160,7 +160,7 @@ impl MetadataService {
         partition: PartitionId,
         envelope: &PartitionEnvelope,
     ) -> Result<Answer> {
-        if matches!(envelope.command, PartitionCommand::Tick { .. }) {
+        if is_of_leaders(&envelope.command) {
             return Err(MetadataError::Invalid(
                 "not a command of clients".to_owned(),
             ));
@@ -246,6 +246,20 @@ impl MetadataService {
             () = self.0.stop.cancelled() => false,
             () = self.0.env.clock.sleep(time) => true,
         }
+    }
+}
+
+/// Whether only the leader of a partition proposes a command.
+const fn is_of_leaders(command: &PartitionCommand) -> bool {
+    match command {
+        PartitionCommand::Tick { .. }
+        | PartitionCommand::Replicas { .. }
+        | PartitionCommand::Divide { .. }
+        | PartitionCommand::CopyForChild { .. }
+        | PartitionCommand::Split { .. } => true,
+        PartitionCommand::Key { .. }
+        | PartitionCommand::Bucket { .. }
+        | PartitionCommand::AckGarbage(_) => false,
     }
 }
 

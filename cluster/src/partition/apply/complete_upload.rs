@@ -137,6 +137,6 @@ fn write(
         reply: reply.clone(),
     };
     let key = rows.side.completed(&rows.row, complete.upload);
-    state::store_until(rows.txn, rows.side, key, until, &completed);
+    state::store_until(rows.txn, rows.side, key, until, &completed)?;
     Ok(reply)
 }

@@ -30,7 +30,7 @@ pub(super) fn apply(rows: &mut Keyed<'_, '_>, blob: BlobId) -> Result<Outcome, R
     let key = rows.side.condemned(&rows.row, blob);
     if rows.txn.get(Table::Side, &key)?.is_none() {
         let until = GroupTime(rows.now.0.saturating_add(CONDEMNED_KEPT_MS));
-        state::store_until(rows.txn, rows.side, key, until, &Condemned { until });
+        state::store_until(rows.txn, rows.side, key, until, &Condemned { until })?;
     }
     Ok(Ok(KeyReply::Condemned))
 }

@@ -9,6 +9,7 @@ pub(super) mod create_upload;
 pub(super) mod delete;
 pub(super) mod put;
 pub(super) mod put_part;
+pub(super) mod split;
 pub(super) mod tick;
 
 use crate::api::command::{Conditions, ETags, KeyOp, Outcome, Refusal};

@@ -85,6 +85,18 @@ pub fn replica_change(rows: &dyn Rows, group: PartitionId) -> Result<IntentId, R
     Ok(IntentId::new(last))
 }
 
+/// The split for which a partition is divided, its child, and whether all is copied.
+///
+/// # Errors
+/// When rows cannot be read or decoded.
+pub fn division(
+    rows: &dyn Rows,
+    group: PartitionId,
+) -> Result<Option<(IntentId, PartitionId, bool)>, RowsError> {
+    let division = state::division(rows, Side::new(group))?;
+    Ok(division.map(|one| (one.split, one.child, one.whole)))
+}
+
 /// Whether the partition holds the rows that begin with `row` (an [`ObjectKey::row_prefix`]).
 ///
 /// # Errors

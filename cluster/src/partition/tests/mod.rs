@@ -9,4 +9,5 @@ mod model;
 mod multipart;
 mod pages;
 mod random;
+mod splits;
 mod versions;
