@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use enfilade_placement::{BlobId, BucketId, PartitionId, Stamp, Volume, VolumeId};
+use enfilade_placement::{BlobId, BucketId, Epoch, PartitionId, Stamp, Volume, VolumeId};
 use serde::{Deserialize, Serialize};
 
 use crate::api::command::{GroupTime, Outcome, PartitionEnvelope};
@@ -77,6 +77,8 @@ pub enum Call {
     List {
         /// The partition.
         partition: PartitionId,
+        /// The epoch of its range that the caller knows.
+        epoch: Epoch,
         /// The bucket.
         bucket: BucketId,
         /// Which.
@@ -86,6 +88,8 @@ pub enum Call {
     Uploads {
         /// The partition.
         partition: PartitionId,
+        /// The epoch of its range that the caller knows.
+        epoch: Epoch,
         /// The bucket.
         bucket: BucketId,
         /// Which.
@@ -104,6 +108,8 @@ pub enum Call {
     IsEmpty {
         /// The partition.
         partition: PartitionId,
+        /// The epoch of its range that the caller knows.
+        epoch: Epoch,
         /// The bucket.
         bucket: BucketId,
     },
@@ -149,6 +155,8 @@ pub enum Call {
     Versions {
         /// The partition.
         partition: PartitionId,
+        /// The epoch of its range that the caller knows.
+        epoch: Epoch,
         /// The bucket.
         bucket: BucketId,
         /// Which.
@@ -158,6 +166,8 @@ pub enum Call {
     Usage {
         /// The partition.
         partition: PartitionId,
+        /// The epoch of its range that the caller knows.
+        epoch: Epoch,
         /// The bucket.
         bucket: BucketId,
     },

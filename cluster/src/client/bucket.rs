@@ -4,7 +4,7 @@
 //! Driven by whoever asked for it, and taken up by the root leader when that one stopped half-way:
 //! every step may be repeated, and two drivers come to the same end.
 
-use enfilade_placement::{PartitionId, RequestId};
+use enfilade_placement::{Epoch, PartitionId, RequestId};
 
 use super::retry::{Client, Effort, Transport, unexpected};
 use crate::api::Result;
@@ -119,20 +119,15 @@ impl<T: Transport> Client<T> {
             return Ok(Ok(RootReply::Bucket(bucket.clone())));
         };
         let (id, revision) = (bucket.id, bucket.revision);
-        for partition in covering(&*self.refresh(effort).await?, bucket) {
-            let command = PartitionCommand::Bucket {
-                bucket: id,
-                revision,
-                versioning,
-                fenced: false,
-                abort_uploads: false,
-            };
-            match self.propose(partition, command, effort).await? {
-                // A newer revision was there: another driver has ended this one, and more.
-                Ok(_) | Err(Refusal::StaleRevision(_)) => {}
-                Err(refusal) => return Err(MetadataError::Unavailable(refusal.to_string())),
-            }
-        }
+        let command = PartitionCommand::Bucket {
+            bucket: id,
+            revision,
+            versioning,
+            fenced: false,
+            abort_uploads: false,
+        };
+        // A newer revision was there: another driver has ended this one, and more.
+        let _newest = self.tell_all(bucket, &command, effort).await?;
         let end = RootCommand::EndSetVersioning {
             bucket: id,
             revision,
@@ -148,37 +143,70 @@ impl<T: Transport> Client<T> {
         if !self.fence(bucket, Fence::Closed, effort).await? {
             return Ok(Finding::Unfencing);
         }
-        for partition in covering(&*self.refresh(effort).await?, bucket) {
-            let call = Call::IsEmpty {
-                partition,
-                bucket: bucket.id,
-            };
-            match self.perform(&call, effort).await? {
-                Answer::IsEmpty(true) => {}
-                Answer::IsEmpty(false) => return Ok(Finding::Holds),
-                _ => return Err(unexpected(&call)),
+        'routes: loop {
+            for (partition, epoch) in covering(&*self.refresh(effort).await?, bucket) {
+                let call = Call::IsEmpty {
+                    partition,
+                    epoch,
+                    bucket: bucket.id,
+                };
+                match self.perform(&call, effort).await {
+                    Ok(Answer::IsEmpty(true)) => {}
+                    Ok(Answer::IsEmpty(false)) => return Ok(Finding::Holds),
+                    Ok(_) => return Err(unexpected(&call)),
+                    Err(MetadataError::StaleRoute(why)) => {
+                        self.reroute(effort, why).await?;
+                        continue 'routes;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
+            return Ok(Finding::Empty);
         }
-        Ok(Finding::Empty)
     }
 
     /// Brings the bucket's revision to all its partitions; whether none had a newer one.
     async fn fence(&self, bucket: &Bucket, fence: Fence, effort: &mut Effort) -> Result<bool> {
-        for partition in covering(&*self.refresh(effort).await?, bucket) {
-            let command = PartitionCommand::Bucket {
-                bucket: bucket.id,
-                revision: bucket.revision,
-                versioning: bucket.versioning,
-                fenced: !matches!(fence, Fence::Lifted),
-                abort_uploads: matches!(fence, Fence::Emptied),
-            };
-            match self.propose(partition, command, effort).await? {
-                Ok(_) => {}
-                Err(Refusal::StaleRevision(_)) => return Ok(false),
-                Err(refusal) => return Err(MetadataError::Unavailable(refusal.to_string())),
+        let command = PartitionCommand::Bucket {
+            bucket: bucket.id,
+            revision: bucket.revision,
+            versioning: bucket.versioning,
+            fenced: !matches!(fence, Fence::Lifted),
+            abort_uploads: matches!(fence, Fence::Emptied),
+        };
+        self.tell_all(bucket, &command, effort).await
+    }
+
+    /// Has all partitions of a bucket apply a command that brings it to a revision; whether none had
+    /// a newer one. Again, when they are others or have other ranges by then: one that was split
+    /// before it was told has a child that was not (PROTOCOLS 5).
+    async fn tell_all(
+        &self,
+        bucket: &Bucket,
+        command: &PartitionCommand,
+        effort: &mut Effort,
+    ) -> Result<bool> {
+        let mut partitions = covering(&*self.refresh(effort).await?, bucket);
+        'routes: loop {
+            for (partition, _) in &partitions {
+                match self.propose(*partition, command.clone(), effort).await? {
+                    Ok(_) => {}
+                    Err(Refusal::StaleRevision(_)) => return Ok(false),
+                    Err(Refusal::StaleRoute(newer)) => {
+                        let why = format!("partition {partition} is at {newer}");
+                        self.reroute(effort, why).await?;
+                        partitions = covering(&*self.view(effort).await?, bucket);
+                        continue 'routes;
+                    }
+                    Err(refusal) => return Err(MetadataError::Unavailable(refusal.to_string())),
+                }
             }
+            let now = covering(&*self.refresh(effort).await?, bucket);
+            if now == partitions {
+                return Ok(true);
+            }
+            partitions = now;
         }
-        Ok(true)
     }
 
     /// Proposes a command that belongs to no key.
@@ -211,12 +239,12 @@ impl<T: Transport> Client<T> {
     }
 }
 
-/// The partitions that hold keys of a bucket.
-fn covering(view: &RootView, bucket: &Bucket) -> Vec<PartitionId> {
+/// The partitions that hold keys of a bucket, and the epochs of their ranges.
+fn covering(view: &RootView, bucket: &Bucket) -> Vec<(PartitionId, Epoch)> {
     let first = RowPrefix::of_bucket(bucket.id);
     super::pages::covering(view, first.as_bytes(), first.after().as_deref())
         .into_iter()
-        .map(|partition| partition.id)
+        .map(|partition| (partition.id, partition.epoch))
         .collect()
 }
 

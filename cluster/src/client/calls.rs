@@ -210,6 +210,7 @@ impl<T: Transport> MetadataClient for Client<T> {
             for partition in covering(&view, first.as_bytes(), end.as_deref()) {
                 let call = Call::IsEmpty {
                     partition: partition.id,
+                    epoch: partition.epoch,
                     bucket,
                 };
                 match self.perform(&call, &mut effort).await {

@@ -1,6 +1,6 @@
 //! Pages of a bucket, gathered from the partitions that its keys lie in.
 
-use enfilade_placement::{BucketId, PartitionId, Stamp, UploadId};
+use enfilade_placement::{BucketId, Stamp, UploadId};
 
 use super::retry::{Client, Transport, unexpected};
 use crate::api::Result;
@@ -42,7 +42,7 @@ pub(super) trait Paged: Default + Send {
     /// How many entries are still wanted.
     fn limit(query: &mut Self::Query) -> &mut u32;
     /// The call to one partition.
-    fn call(partition: PartitionId, bucket: BucketId, query: Self::Query) -> Call;
+    fn call(partition: &Partition, bucket: BucketId, query: Self::Query) -> Call;
     /// The page in its answer.
     fn of(answer: Answer) -> Option<Self>;
     /// How many entries it has.
@@ -72,7 +72,7 @@ impl<T: Transport> Client<T> {
             };
             let last = partitions.len().saturating_sub(1);
             for (index, partition) in partitions.iter().enumerate() {
-                let call = P::call(partition.id, bucket, query.clone());
+                let call = P::call(partition, bucket, query.clone());
                 let page = match self.perform(&call, &mut effort).await {
                     Ok(answer) => P::of(answer).ok_or_else(|| unexpected(&call))?,
                     Err(MetadataError::StaleRoute(why)) => {
@@ -108,6 +108,7 @@ impl<T: Transport> Client<T> {
             for partition in covering(&view, first.as_bytes(), end.as_deref()) {
                 let call = Call::Usage {
                     partition: partition.id,
+                    epoch: partition.epoch,
                     bucket,
                 };
                 match self.perform(&call, &mut effort).await {
@@ -136,9 +137,10 @@ impl Paged for ListPage {
         &mut query.limit
     }
 
-    fn call(partition: PartitionId, bucket: BucketId, query: ListQuery) -> Call {
+    fn call(partition: &Partition, bucket: BucketId, query: ListQuery) -> Call {
         Call::List {
-            partition,
+            partition: partition.id,
+            epoch: partition.epoch,
             bucket,
             query,
         }
@@ -193,9 +195,10 @@ macro_rules! paged_by_key_and {
                 &mut query.limit
             }
 
-            fn call(partition: PartitionId, bucket: BucketId, query: $query) -> Call {
+            fn call(partition: &Partition, bucket: BucketId, query: $query) -> Call {
                 Call::$variant {
-                    partition,
+                    partition: partition.id,
+                    epoch: partition.epoch,
                     bucket,
                     query,
                 }

@@ -1,6 +1,6 @@
 //! Answers to questions, from rows as they are at one moment: pure.
 
-use enfilade_placement::{BucketId, PartitionId};
+use enfilade_placement::{BucketId, Epoch, PartitionId};
 
 use crate::api::error::MetadataError;
 use crate::api::key::{ObjectKey, RowPrefix};
@@ -119,39 +119,50 @@ fn answer_bucket(rows: &dyn Rows, call: &Call) -> Result<Option<Answer>, Metadat
     let answer = match call {
         Call::List {
             partition,
+            epoch,
             bucket,
             query,
         } => {
-            check_bucket(rows, *partition, *bucket)?;
+            check_bucket(rows, (*partition, *epoch), *bucket)?;
             check_page(query.limit)?;
             Answer::List(partition::read::list(rows, *partition, *bucket, query).map_err(failed)?)
         }
         Call::Versions {
             partition,
+            epoch,
             bucket,
             query,
         } => {
-            check_bucket(rows, *partition, *bucket)?;
+            check_bucket(rows, (*partition, *epoch), *bucket)?;
             check_page(query.limit)?;
             let page = partition::read::versions(rows, *partition, *bucket, query);
             Answer::Versions(page.map_err(failed)?)
         }
-        Call::Usage { partition, bucket } => {
-            check_bucket(rows, *partition, *bucket)?;
+        Call::Usage {
+            partition,
+            epoch,
+            bucket,
+        } => {
+            check_bucket(rows, (*partition, *epoch), *bucket)?;
             Answer::Usage(partition::read::usage(rows, *partition, *bucket).map_err(failed)?)
         }
         Call::Uploads {
             partition,
+            epoch,
             bucket,
             query,
         } => {
-            check_bucket(rows, *partition, *bucket)?;
+            check_bucket(rows, (*partition, *epoch), *bucket)?;
             check_page(query.limit)?;
             let page = partition::read::uploads(rows, *partition, *bucket, query);
             Answer::Uploads(page.map_err(failed)?)
         }
-        Call::IsEmpty { partition, bucket } => {
-            check_bucket(rows, *partition, *bucket)?;
+        Call::IsEmpty {
+            partition,
+            epoch,
+            bucket,
+        } => {
+            check_bucket(rows, (*partition, *epoch), *bucket)?;
             Answer::IsEmpty(partition::read::is_empty(rows, *partition, *bucket).map_err(failed)?)
         }
         _ => return Ok(None),
@@ -191,10 +202,11 @@ fn check(rows: &dyn Rows, group: PartitionId, at: &ObjectKey) -> Result<(), Meta
     checked.map_err(|stale| MetadataError::StaleRoute(stale.to_string()))
 }
 
-/// Whether the partition's range touches the bucket at all.
+/// Whether the partition's range touches the bucket at all, and is what the caller knows: else a part
+/// of the bucket would be passed over without a word (PROTOCOLS 5).
 fn check_bucket(
     rows: &dyn Rows,
-    group: PartitionId,
+    (group, epoch): (PartitionId, Epoch),
     bucket: BucketId,
 ) -> Result<(), MetadataError> {
     let info = partition::read::info(rows, group)
@@ -208,7 +220,7 @@ fn check_bucket(
         .end
         .as_ref()
         .is_some_and(|end| end.as_bytes() <= first.as_bytes());
-    if begins_after || ends_before {
+    if begins_after || ends_before || info.epoch != epoch {
         return Err(MetadataError::StaleRoute(format!(
             "partition {group} is at {}",
             info.epoch

@@ -1,16 +1,20 @@
 //! Splits: what a partition is divided into, and what both halves still know (PROTOCOLS 5).
 
-use enfilade_placement::{IntentId, PartitionId};
+use enfilade_placement::{Epoch, IntentId, PartitionId};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
 
 use crate::api::command::{
     GroupTime, KeyReply, Outcome, PartitionCommand, PartitionEnvelope, Refusal, Versioning,
 };
+use crate::api::error::MetadataError;
 use crate::api::key::RowPrefix;
+use crate::api::query::{ListEntry, ListQuery};
+use crate::call::{Answer, Call};
 use crate::partition::apply::split::COPIED_MAX;
 use crate::partition::{check, read};
 use crate::rows::Txn;
+use crate::server::{self, read::ReadSettings};
 
 use super::harness::{BUCKET, GROUP, Machine, at, condemn, create_upload, inline, put};
 
@@ -113,6 +117,63 @@ fn keys_and_what_is_known_of_them_go_to_the_child_and_versions_go_on() {
 }
 
 #[test]
+fn a_question_of_before_a_split_is_told_that_its_route_is_stale() {
+    let mut machine = Machine::new();
+    machine.put("a", inline(1, 3));
+    machine.put("z", inline(2, 3));
+    let settings = ReadSettings {
+        garbage_grace_ms: 0,
+    };
+    let ask = |machine: &Machine, partition, epoch| {
+        let calls = [
+            Call::List {
+                partition,
+                epoch,
+                bucket: BUCKET,
+                query: ListQuery {
+                    limit: 10,
+                    ..ListQuery::default()
+                },
+            },
+            Call::Usage {
+                partition,
+                epoch,
+                bucket: BUCKET,
+            },
+            Call::IsEmpty {
+                partition,
+                epoch,
+                bucket: BUCKET,
+            },
+        ];
+        calls.map(|call| server::read::answer(&machine.rows, settings, &call))
+    };
+    assert!(ask(&machine, GROUP, Epoch::FIRST).iter().all(Result::is_ok));
+    divide(&mut machine, "m");
+    copy(&mut machine);
+    split(&mut machine);
+    // What is asked with the old route must not be answered with half of it.
+    for answer in ask(&machine, GROUP, Epoch::FIRST) {
+        assert!(
+            matches!(answer, Err(MetadataError::StaleRoute(_))),
+            "{answer:?}"
+        );
+    }
+    for (group, key) in [(GROUP, "a"), (CHILD, "z")] {
+        let [list, usage, is_empty] = ask(&machine, group, Epoch::FIRST.next());
+        let Ok(Some(Answer::List(page))) = list else {
+            panic!("{list:?}");
+        };
+        let [ListEntry::Object(listed)] = page.entries.as_slice() else {
+            panic!("{page:?}");
+        };
+        assert_eq!(listed.key, key);
+        assert!(usage.is_ok());
+        assert_eq!(is_empty, Ok(Some(Answer::IsEmpty(false))));
+    }
+}
+
+#[test]
 fn a_fence_and_an_abortion_under_way_are_of_both_halves() {
     let mut machine = Machine::new();
     machine.settings(Versioning::Off, true, false);
@@ -179,7 +240,7 @@ fn many_results_are_copied_in_many_commands() {
     for envelope in [&log[0], &log[COPIED_MAX], &log[2 * COPIED_MAX + 9]] {
         let mut txn = Txn::new(&machine.rows);
         let repeat = crate::partition::apply(&mut txn, CHILD, envelope).unwrap();
-        assert_eq!(repeat, Ok(KeyReply::Done));
+        assert_eq!(repeat, Ok(KeyReply::UploadCreated));
         assert_eq!(txn.into_writes(), []);
     }
 }
