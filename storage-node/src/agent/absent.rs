@@ -194,6 +194,7 @@ async fn hear(
 ) -> Verdict {
     let (view, nodes) = (context.view(), context.nodes.as_ref());
     let sources = Sources::of(&view, nodes, volume, member, Cause::Repair);
+    let mut open = false;
     for _ in 0..BLOB_PAGES {
         let (held, end, complete) = sources.inventory(after, BLOBS).await;
         let owned = held.into_iter().filter_map(|held| {
@@ -203,7 +204,8 @@ async fn hear(
         for (id, owner) in owned.collect::<BTreeMap<_, _>>() {
             match context.metadata.blob(&owner.at, id).await {
                 Ok(Some(blob)) if stores(&blob, volume.id, member) => return Verdict::Lost,
-                Ok(_) => {}
+                Ok(Some(_)) => {}
+                Ok(None) => open = true,
                 Err(error) => {
                     tracing::debug!(%error, "the owner of a blob does not answer");
                     return Verdict::Open(after);
@@ -214,6 +216,8 @@ async fn hear(
             return Verdict::Open(after);
         }
         match end {
+            // What is not committed yet may have been written here, before the log was lost.
+            None if open => return Verdict::Open(None),
             None => return Verdict::Empty,
             end => after = end,
         }
