@@ -110,11 +110,19 @@ impl Volatile {
             return Ok(());
         }
         // Something still has a file open; that file fails from now on.
-        let umount = Command::new("umount").arg("--lazy").arg(&self.at).output();
-        let output = umount.context("running umount")?;
+        let mut umount = Command::new("umount");
+        let umount = umount.env("LC_ALL", "C").arg("--lazy").arg(&self.at);
+        let output = umount.output().context("running umount")?;
         let complaint = String::from_utf8_lossy(&output.stderr);
+        // The session may have ended by itself meanwhile.
+        let gone = ["not mounted", "no mount point"];
+        let gone = gone.iter().any(|words| complaint.contains(words));
         let at = self.at.display();
-        ensure!(output.status.success(), "umount {at}: {}", complaint.trim());
+        ensure!(
+            output.status.success() || gone,
+            "umount {at}: {}",
+            complaint.trim()
+        );
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use enfilade_cluster::api::error::MetadataError;
-use enfilade_cluster::api::root::{LedgerRange, LedgerRow, RootCommand};
+use enfilade_cluster::api::root::{LedgerQuery, LedgerRange, LedgerRow, RootCommand};
 use enfilade_placement::{BlobId, DriveId, VolumeId};
 
 use super::Context;
@@ -16,6 +16,8 @@ use crate::engine::{Engine, Fault, ShardKey};
 const FRAGMENTS_PER_SHARD: usize = 1000;
 /// Rows of one report.
 const ROWS_PER_REPORT: usize = 500;
+/// Rows of one page of the ledger.
+const ROWS_PER_PAGE: u32 = 2000;
 
 /// What the agent remembers of the ledger.
 #[derive(Default)]
@@ -71,7 +73,8 @@ pub(super) async fn forget(
         LedgerRange::Stripes { blob, .. } => dead.contains(&(row.volume, blob)),
         LedgerRange::Whole => false,
     };
-    let mut rows = context.metadata.ledger(usize::MAX).await?;
+    let ids: BTreeSet<VolumeId> = dead.iter().map(|(volume, _)| *volume).collect();
+    let mut rows = rows_of(context, &ids).await?;
     rows.retain(names_dead);
     for rows in rows.chunks(ROWS_PER_REPORT) {
         let command = RootCommand::CloseFaults {
@@ -85,6 +88,39 @@ pub(super) async fn forget(
         }
     }
     Ok(())
+}
+
+/// The rows of volumes, but for those of vacant members.
+///
+/// # Errors
+/// When the root group does not answer.
+pub(super) async fn rows_of(
+    context: &Context,
+    ids: &BTreeSet<VolumeId>,
+) -> Result<Vec<LedgerRow>, MetadataError> {
+    let volumes: Vec<VolumeId> = ids.iter().copied().collect();
+    let volumes = context.metadata.volumes(&volumes).await?;
+    let drives: BTreeSet<DriveId> = volumes
+        .iter()
+        .flat_map(|volume| volume.present().map(|(_, drive)| drive))
+        .collect();
+    let before = ids.first().and_then(|first| first.get().checked_sub(1));
+    let mut after = before.map(|before| (VolumeId::new(before), u8::MAX));
+    let mut found = Vec::new();
+    loop {
+        let query = LedgerQuery {
+            drives: drives.iter().copied().collect(),
+            after,
+            limit: ROWS_PER_PAGE,
+        };
+        let rows = context.metadata.ledger_of(query).await?;
+        let last = rows.last().map(|row| (row.volume, row.member));
+        found.extend(rows.into_iter().filter(|row| ids.contains(&row.volume)));
+        match last {
+            Some((volume, _)) if ids.last().is_some_and(|end| volume <= *end) => after = last,
+            _ => return Ok(found),
+        }
+    }
 }
 
 /// Asks, now and then, whether blobs that nothing referenced were committed after all.
@@ -154,8 +190,7 @@ pub(super) async fn report(context: Arc<Context>) {
 
 /// Reports what the ledger has not taken yet; whether it took everything.
 async fn report_once(context: &Context, known: &mut BTreeSet<LedgerRow>) -> bool {
-    let rows = rows(context);
-
+    let (rows, all) = rows(context);
     known.retain(|row| rows.contains(row));
     let new: Vec<LedgerRow> = rows.difference(known).cloned().collect();
     for rows in new.chunks(ROWS_PER_REPORT) {
@@ -172,10 +207,13 @@ async fn report_once(context: &Context, known: &mut BTreeSet<LedgerRow>) -> bool
             }
         }
     }
-    true
+    all
 }
 
-fn rows(context: &Context) -> BTreeSet<LedgerRow> {
+/// What is to be reported; and whether that is all that is known. What is found in a shard that is
+/// being made is told when it is a member.
+fn rows(context: &Context) -> (BTreeSet<LedgerRow>, bool) {
+    let mut all = true;
     let mut faults: BTreeMap<ShardKey, Vec<LedgerRange>> = BTreeMap::new();
     let aside = context.ledger.aside().blobs.clone();
     for engine in context.engines().into_values() {
@@ -185,6 +223,7 @@ fn rows(context: &Context) -> BTreeSet<LedgerRow> {
         for Fault { key, fragment } in found {
             // The member is another drive's: its ledger is not about this shard.
             if context.claims.is_others(engine.id(), key) {
+                all = false;
                 continue;
             }
             if fragment.is_some_and(|(blob, _)| aside.contains(&(engine.id(), key, blob))) {
@@ -208,5 +247,5 @@ fn rows(context: &Context) -> BTreeSet<LedgerRow> {
         };
         rows.extend(ranges.into_iter().map(row));
     }
-    rows
+    (rows, all)
 }

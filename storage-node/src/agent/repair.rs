@@ -20,8 +20,8 @@ use futures::stream::{self, StreamExt};
 
 pub(super) use self::partial::WAITING_MAX;
 use super::Context;
-use crate::api::Cause;
 use crate::api::error::ShardError;
+use crate::api::{Cause, Owner};
 use crate::engine::{EngineError, ShardKey, Throttle};
 use crate::rebuild::{Rebuild, RebuildError, Sources, Target};
 
@@ -47,7 +47,7 @@ pub(super) enum Left {
     #[error("too few other members answer to know whom blob {0} was written for")]
     OwnerUnknown(BlobId),
     #[error("blob {0} is not referenced yet, and not gone")]
-    NotYetReferenced(BlobId),
+    NotYetReferenced(BlobId, Box<Owner>),
     #[error("no member has anything of blob {0}, and nobody said that it is dead")]
     Nowhere(BlobId),
     #[error("too few other members answer to know what is missing")]

@@ -131,6 +131,15 @@ impl MemoryDrive {
         file.is_some_and(|file| file.rot(offset))
     }
 
+    /// Makes the block of a file that holds a byte unreadable, until it is written again. Whether
+    /// there is such a byte.
+    pub fn spoil(&self, name: &str, offset: u64) -> bool {
+        let mut state = self.state();
+        let id = state.names.get(name).copied();
+        let file = id.and_then(|id| state.files.get_mut(&id));
+        file.is_some_and(|file| file.spoil(offset))
+    }
+
     /// Takes a file away, for good, as a file system check may do; whether there was one. Who has
     /// it open does not notice.
     pub fn take_away(&self, name: &str) -> bool {
@@ -228,7 +237,11 @@ impl MemoryFile {
 impl DriveFile for MemoryFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         self.drive.act(Some(Action::Read), |state| {
-            Ok(state.file(self.id)?.read(offset, buffer))
+            let file = state.file(self.id)?;
+            match file.is_spoilt(offset, buffer.len()) {
+                true => Err(DriveError::Unreadable("a bad sector".to_owned())),
+                false => Ok(file.read(offset, buffer)),
+            }
         })?
     }
 
@@ -241,8 +254,9 @@ impl DriveFile for MemoryFile {
             return None;
         }
         let mut bytes = vec![0; len];
-        let count = state.file(self.id).ok()?.read(offset, &mut bytes);
-        (count == len).then_some(bytes)
+        let file = state.file(self.id).ok()?;
+        let count = file.read(offset, &mut bytes);
+        (count == len && !file.is_spoilt(offset, len)).then_some(bytes)
     }
 
     fn read_queued(&self, offset: u64, len: usize, _: Way, hold: &Hold) -> Option<Queued> {

@@ -8,6 +8,7 @@ mod ahead;
 mod buffer;
 mod direct;
 pub mod file;
+mod lenient;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 mod ring;
@@ -16,6 +17,7 @@ mod sys;
 
 pub(crate) use self::ahead::ReadAhead;
 pub(crate) use self::buffer::room_for;
+pub(crate) use self::lenient::Lenient;
 pub use self::ring::Hold;
 
 use std::io::{self, IoSlice};
@@ -37,9 +39,22 @@ pub enum DriveError {
     /// The file is there already.
     #[error("{0} exists already")]
     Exists(String),
+    /// The device is there, and cannot give these bytes. Only reads fail like that.
+    #[error("i/o error: {0}")]
+    Unreadable(String),
     /// The drive failed: nothing is tried again in place (PROTOCOLS 25).
     #[error("i/o error: {0}")]
     Io(String),
+}
+
+impl DriveError {
+    /// The error of a read.
+    fn of_read(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EIO | libc::ENODATA | libc::EILSEQ) => Self::Unreadable(error.to_string()),
+            _ => error.into(),
+        }
+    }
 }
 
 impl From<io::Error> for DriveError {

@@ -242,9 +242,10 @@ impl Compaction {
         if self.cursor.is_some() {
             return Ok(());
         }
-        let source = Arc::clone(&self.source);
+        let (engine, source) = (Arc::clone(&self.engine), Arc::clone(&self.source));
+        let source = engine.lenient(self.old.key, source.as_ref());
         let scan = Scan {
-            file: source.as_ref(),
+            file: &source,
             len: to,
             key: self.old.key,
             incarnation: Some(self.old.incarnation),

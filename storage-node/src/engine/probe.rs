@@ -4,17 +4,17 @@ use std::io::IoSlice;
 
 use enfilade_placement::ClusterId;
 
-use super::Engine;
+use super::{Engine, ShardKey};
 use crate::drive::superblock::{self, SuperblockError};
-use crate::drive::{DriveError, Open};
+use crate::drive::{DriveError, DriveFile, Lenient, Open};
 
 /// The file that is written to try a drive, and how much of it.
 const NAME: &str = "probe";
 const LEN: usize = 512;
 
-/// Fragments that the drive may fail to read before it is failing: one bad sector is rot, more are
-/// a pattern.
-const READ_ERRORS_MAX: u64 = 3;
+/// Fragments, or places of logs, that the drive may fail to read before it is failing: one bad
+/// sector is rot, more are a pattern.
+pub(super) const READ_ERRORS_MAX: u64 = 3;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,11 +65,23 @@ impl Engine {
         let errors = self.pulse.read_errors();
         if errors >= READ_ERRORS_MAX {
             let last = self.pulse.last_error();
-            self.fail_with(format!(
-                "{errors} fragments cannot be read, the last: {last}"
-            ));
+            self.fail_with(format!("{errors} places cannot be read, the last: {last}"));
         }
         Probe::There
+    }
+
+    /// A log of which what the device cannot give reads as zeros, so that it is found corrupt by
+    /// its checksums, and entered (PROTOCOLS 22). From so many places on it is the drive that fails,
+    /// and no more is taken for rot: what cannot be read now may be there all the same.
+    pub(super) fn lenient<'a>(
+        &'a self,
+        key: ShardKey,
+        file: &'a dyn DriveFile,
+    ) -> impl DriveFile + 'a {
+        Lenient::new(file, move |offset, error: &str| {
+            tracing::warn!(drive = %self.id, ?key, offset, error, "bytes of a log cannot be read");
+            self.pulse.place_lost(key, offset, error) < READ_ERRORS_MAX
+        })
     }
 
     fn write_probe(&self) -> Result<(), DriveError> {
@@ -86,7 +98,7 @@ impl Engine {
         self.pulse.take()
     }
 
-    /// Fragments that the drive failed to read since it was opened.
+    /// Fragments and places of logs that the drive failed to read since it was opened.
     pub(crate) fn read_errors(&self) -> u64 {
         self.pulse.read_errors()
     }

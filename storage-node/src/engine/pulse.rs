@@ -15,14 +15,26 @@ use crate::sync::lock;
 pub(super) struct Pulse {
     done: AtomicU64,
     micros: AtomicU64,
-    /// Fragments that the drive failed to read; never reset, and no more than are counted.
-    unread: Mutex<BTreeSet<(ShardKey, BlobId, u32)>>,
+    /// What the drive failed to read; never reset, and no more than are counted.
+    unread: Mutex<BTreeSet<Unread>>,
     /// What the drive said of the last of them.
     last_error: Mutex<String>,
 }
 
 /// Beyond so many it does not matter how many they are.
 const UNREAD_MAX: usize = 64;
+
+/// Bytes of a log, aligned, that count as one place: a bad sector, or what a device loses with it.
+const PLACE: u64 = 64 * 1024;
+
+/// What a drive failed to read.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unread {
+    /// A fragment, because it did not answer: shard, blob, stripe.
+    Fragment(ShardKey, BlobId, u32),
+    /// A place of a log, the bytes of which are lost: shard, and number.
+    Place(ShardKey, u64),
+}
 
 impl Pulse {
     /// Something took so long.
@@ -34,13 +46,23 @@ impl Pulse {
 
     /// A fragment (shard, blob, stripe) could not be read, and what the drive said; again and again
     /// counts once.
-    pub(super) fn read_failed(&self, fragment: (ShardKey, BlobId, u32), error: &str) {
-        let (ShardKey { volume, member }, ..) = fragment;
+    pub(super) fn read_failed(&self, (key, blob, stripe): (ShardKey, BlobId, u32), error: &str) {
+        self.count(key, Unread::Fragment(key, blob, stripe), error);
+    }
+
+    /// The bytes at an offset of a shard's log are lost, as the drive said; how many places are not
+    /// readable by now.
+    pub(super) fn place_lost(&self, key: ShardKey, offset: u64, error: &str) -> u64 {
+        self.count(key, Unread::Place(key, offset / PLACE), error)
+    }
+
+    fn count(&self, ShardKey { volume, member }: ShardKey, what: Unread, error: &str) -> u64 {
         *lock(&self.last_error) = format!("read of volume {volume}, member {member}: {error}");
         let mut unread = lock(&self.unread);
         if unread.len() < UNREAD_MAX {
-            unread.insert(fragment);
+            unread.insert(what);
         }
+        unread.len() as u64
     }
 
     /// The last read that failed.

@@ -134,7 +134,10 @@ impl Engine {
             let clock = &engine.host.env.clock;
             let began = clock.now();
             let answers = match planned {
-                Some((log, file, fetch)) => (Some(log), fetch.read(file.as_ref())),
+                Some((log, file, fetch)) => {
+                    let file = engine.lenient(key, file.as_ref());
+                    (Some(log), fetch.read(&file))
+                }
                 None => engine.read_now(key, blob, &ranges),
             };
             engine.pulse.note(clock.now().saturating_sub(began));
@@ -248,8 +251,9 @@ impl Engine {
                 return (Some(log), ranges.iter().map(failed).collect());
             }
         };
-        let fetch = Reader::new(self, file.as_ref(), log, blob).plan_all(ranges);
-        (Some(log), fetch.read(file.as_ref()))
+        let file = self.lenient(key, file.as_ref());
+        let fetch = Reader::new(self, &file, log, blob).plan_all(ranges);
+        (Some(log), fetch.read(&file))
     }
 }
 

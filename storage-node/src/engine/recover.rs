@@ -5,14 +5,16 @@
 //! lies what was never acked; there the first record that is not whole, payload included, and all
 //! after it, is a torn tail and cut.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
+use std::sync::Mutex;
 
 use super::index::{Behind, IndexError, Overlay};
+use super::lock;
 use super::log::{HEAD_LEN, Log, LogError, Scan, Stretch};
-use super::record::ALIGN;
+use super::record::{ALIGN, BLOCK};
 use super::rows::{LogId, Placed, Rows, ShardRow};
-use crate::drive::{DriveError, DriveFile, ReadAhead, read_up_to};
+use crate::drive::{DriveError, DriveFile, Lenient, ReadAhead, read_up_to};
 
 /// Bytes of the tail of a log that are written again at a time.
 const AGAIN_BYTES: usize = 1024 * 1024;
@@ -64,11 +66,13 @@ pub(crate) fn recover(
     id: LogId,
     now_ms: u64,
 ) -> Result<(Log, Report), RecoverError> {
+    let unread = Unread::default();
+    let lenient = Lenient::new(file, |offset, error: &str| unread.note(offset, error));
     std::thread::scope(|scope| {
-        let ahead = ReadAhead::new(file, scope);
+        let ahead = ReadAhead::new(&lenient, scope);
         let behind = Behind::new(rows.0, scope);
         let overlay = Overlay::new(&behind);
-        let recovered = recover_into(&overlay, &ahead, id, now_ms)?;
+        let recovered = recover_into(&overlay, &ahead, (id, &unread), now_ms)?;
         overlay.commit()?;
         behind.settle()?;
         Ok(recovered)
@@ -78,7 +82,7 @@ pub(crate) fn recover(
 fn recover_into(
     overlay: &Overlay<'_>,
     file: &dyn DriveFile,
-    id: LogId,
+    (id, unread): (LogId, &Unread),
     now_ms: u64,
 ) -> Result<(Log, Report), RecoverError> {
     let rows = &Rows(overlay);
@@ -115,6 +119,7 @@ fn recover_into(
         now_ms,
         row,
         report: Report::default(),
+        unread,
     };
     // A head that was torn while the log was created is no damage: nothing was acked.
     if len < recovery.row.position && recovery.row.position > HEAD_LEN {
@@ -136,6 +141,26 @@ struct Recovery<'a> {
     proven_by_records: u64,
     now_ms: u64,
     report: Report,
+    unread: &'a Unread,
+}
+
+/// Blocks that the device could not give: below what is proven to be synced they are corruption,
+/// above it nobody can say what they were.
+#[derive(Default)]
+struct Unread(Mutex<BTreeMap<u64, String>>);
+
+impl Unread {
+    fn note(&self, offset: u64, error: &str) -> bool {
+        lock(&self.0).insert(offset, error.to_owned());
+        true
+    }
+
+    /// What the drive said of those that do not end below an offset.
+    fn from(&self, offset: u64) -> Option<String> {
+        let unread = lock(&self.0);
+        let (_, error) = unread.range((offset / BLOCK * BLOCK)..).next()?;
+        Some(error.clone())
+    }
 }
 
 impl Recovery<'_> {
@@ -219,6 +244,10 @@ impl Recovery<'_> {
             whole.push(stretch);
         }
         if let Some(from) = cut {
+            // It may be a torn tail, and it may have been acked.
+            if let Some(error) = self.unread.from(from) {
+                return Err(DriveError::Unreadable(error).into());
+            }
             scan.file.set_len(from)?;
             self.report.cut = scan.len.saturating_sub(from);
         }

@@ -192,6 +192,7 @@ impl Scrub {
         };
         let mut step = Step::default();
         let file = self.engine.log_file(log).map_err(unreadable)?;
+        let file = self.engine.lenient(self.key, file.as_ref());
         'pages: while step.bytes < bytes {
             let page = self.engine.rows().runs_from(log, blob, stripe, PAGE);
             let page = self.engine.told(page)?;
@@ -204,7 +205,7 @@ impl Scrub {
                 break;
             }
             for (of, first, run) in page {
-                let rotten = verify_run(&self.engine, file.as_ref(), log, (of, first, &run))?;
+                let rotten = verify_run(&self.engine, &file, log, (of, first, &run))?;
                 step.bytes += run.bytes();
                 (blob, stripe) = match first.checked_add(run.count()) {
                     Some(next) => (of, next),
@@ -284,12 +285,13 @@ impl Walk {
         found: &mut Scrubbed,
     ) -> Result<(u64, bool), ScrubError> {
         let file = engine.log_file(self.log).map_err(unreadable)?;
+        let file = engine.lenient(self.log.key, file.as_ref());
         let shard = engine.shard(self.log.key, false).map(|shard| shard.log());
         let Some(log) = shard else {
             return Ok((0, true));
         };
         let scan = Scan {
-            file: file.as_ref(),
+            file: &file,
             len: log.tail,
             key: self.log.key,
             incarnation: Some(self.log.incarnation),

@@ -10,6 +10,7 @@ mod schedules;
 mod scrub;
 mod space;
 mod stress;
+mod unread;
 
 use std::sync::Arc;
 

@@ -15,8 +15,10 @@ use crate::rebuild::{Known, Rebuild, Subject};
 enum Reference {
     /// It is referenced, by this.
     Held(Box<Blob>, Owner),
+    /// It was committed, and its owner does not reference it any more: it is dead.
+    Dead,
     /// Its owner does not reference it: it is dead, or not committed yet.
-    Not,
+    Not(Box<Owner>),
     /// No member has anything of it, so that nobody can tell whom to ask.
     Nowhere,
 }
@@ -37,9 +39,14 @@ impl Patient {
             // Lost, or dropped everywhere: who drops it takes it out of the ledger.
             Reference::Nowhere => return Err(Left::Nowhere(id)),
             Reference::Held(blob, owner) => (blob, owner),
+            // Nothing of it is missing. What is corrupt is told no more, until it is dropped.
+            Reference::Dead => {
+                context.ledger.set_aside(engine.id(), key, id);
+                return Ok(());
+            }
             // What is known to be corrupt here is known for good, in the log, and is entered again
             // when the blob is committed after all. What is missing is known by the ledger alone.
-            Reference::Not => {
+            Reference::Not(owner) => {
                 let known = |run: &(u32, u32)| {
                     let bad = here.iter().flat_map(|here| &here.bad);
                     bad.filter(|stripe| (run.0..=run.1).contains(*stripe))
@@ -47,7 +54,7 @@ impl Patient {
                         == u64::from(run.1 - run.0) + 1
                 };
                 if !runs.iter().all(known) {
-                    return Err(Left::NotYetReferenced(id));
+                    return Err(Left::NotYetReferenced(id, owner));
                 }
                 context.ledger.set_aside(engine.id(), key, id);
                 return Ok(());
@@ -103,11 +110,38 @@ impl Patient {
                 Known::Nowhere | Known::Unsure => return Err(Left::OwnerUnknown(id)),
             },
         };
-        let held = context.metadata.blob(&owner.at, id).await?;
-        Ok(match held {
-            Some(blob) => Reference::Held(Box::new(blob), owner),
-            None => Reference::Not,
+        if let Some(blob) = context.metadata.blob(&owner.at, id).await? {
+            return Ok(Reference::Held(Box::new(blob), owner));
+        }
+        // A mark is set by who knows of the commit: what has one was referenced.
+        let marked = here.is_some_and(|here| here.committed) || self.is_marked(id).await;
+        Ok(match marked {
+            true => Reference::Dead,
+            false => Reference::Not(Box::new(owner)),
         })
+    }
+
+    /// Whether another member knows that a blob was committed.
+    async fn is_marked(&self, id: BlobId) -> bool {
+        let after = id.get().checked_sub(1).map(BlobId::new);
+        let (others, ..) = self.sources.inventory(after, 1).await;
+        others.iter().any(|held| held.blob == id && held.committed)
+    }
+
+    /// Whether a blob that was not referenced when others still held it is known to be dead by now:
+    /// it has been dropped everywhere, and its owner does not reference it. Whoever drops it takes
+    /// it out of the ledger, but it was not in there then.
+    pub(super) async fn is_gone(
+        &self,
+        context: &Context,
+        id: BlobId,
+        owner: &Owner,
+    ) -> Result<bool, Left> {
+        let here = self.here(id).await?;
+        if here.is_some() || self.sources.owner(id).await != Known::Nowhere {
+            return Ok(false);
+        }
+        Ok(context.metadata.blob(&owner.at, id).await?.is_none())
     }
 
     /// The extents of a blob of which this shard is to hold fragments.

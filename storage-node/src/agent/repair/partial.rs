@@ -7,13 +7,30 @@ use enfilade_cluster::api::root::{LedgerRange, RootCommand};
 use enfilade_placement::BlobId;
 
 use super::{Left, Patient, tell};
-use crate::agent::Context;
+use crate::agent::{Context, faults};
+use crate::api::Owner;
 use crate::rebuild::Rebuild;
 
 /// Blobs of one page of an inventory.
 const PAGE: u32 = 512;
 /// Beyond so many entries that must wait, the shard stays entered as a whole.
 pub(in crate::agent) const WAITING_MAX: usize = 1000;
+
+/// Stripes of blobs that wait for their owners, up to one range more than the ledger takes.
+#[derive(Default)]
+struct Waits {
+    list: Vec<(BlobId, Option<Box<Owner>>, Vec<(u32, u32)>)>,
+    ranges: usize,
+}
+
+impl Waits {
+    fn push(&mut self, blob: BlobId, owner: Option<Box<Owner>>, lacking: Vec<(u32, u32)>) {
+        if self.ranges <= WAITING_MAX {
+            self.ranges += lacking.len();
+            self.list.push((blob, owner, lacking));
+        }
+    }
+}
 
 impl Patient {
     /// Finds what the shard lacks by what the other members hold, and makes it whole. What waits
@@ -43,8 +60,9 @@ impl Patient {
         tell(context, command).await
     }
 
-    /// Makes what the other members hold whole in this shard; what it goes on to lack, since
-    /// nothing references it yet: at most one range more than the ledger takes of a shard.
+    /// Makes what the other members hold whole in this shard, and what the ledger lists of it; what
+    /// it goes on to lack, since nothing references it yet, or nothing is left of it: at most one
+    /// range more than the ledger takes of a shard.
     ///
     /// A blob lies on at least m + 1 members, so that k others which know all that they were given
     /// cannot all be without it. When fewer do, what is known is rebuilt, and the shard does not
@@ -54,7 +72,8 @@ impl Patient {
         context: &Context,
         rebuild: &Rebuild,
     ) -> Result<Vec<LedgerRange>, Left> {
-        let (mut after, mut waiting, mut left) = (None, Vec::new(), None);
+        let (mut after, mut waits, mut left) = (None, Waits::default(), None);
+        let mut listed = self.listed(context).await?;
         let (enough, mut least) = (self.volume.profile.k(), usize::MAX);
         loop {
             let (others, end, complete) = self.sources.inventory(after, PAGE).await;
@@ -63,6 +82,12 @@ impl Patient {
             for held in others {
                 stripes.entry(held.blob).or_default().extend(held.stripes);
             }
+            // What none of the others knows is listed all the same.
+            let past = end.and_then(|end| end.get().checked_add(1).map(BlobId::new));
+            let rest = past.map_or_else(BTreeMap::new, |past| listed.split_off(&past));
+            for (blob, runs) in std::mem::replace(&mut listed, rest) {
+                stripes.entry(blob).or_default().extend(runs);
+            }
             for (blob, runs) in stripes {
                 let lacking = self.lacking(blob, runs).await?;
                 if lacking.is_empty() {
@@ -70,11 +95,10 @@ impl Patient {
                 }
                 match self.repair_blob(context, rebuild, blob, &lacking).await {
                     Ok(()) => {}
-                    Err(Left::NotYetReferenced(_)) => {
-                        let stripes = |run: &(u32, u32)| LedgerRange::stripes(blob, run.0..=run.1);
-                        let room = (WAITING_MAX + 1).saturating_sub(waiting.len());
-                        waiting.extend(lacking.iter().map(stripes).take(room));
+                    Err(Left::NotYetReferenced(_, owner)) => {
+                        waits.push(blob, Some(owner), lacking);
                     }
+                    Err(Left::Nowhere(_)) => waits.push(blob, None, lacking),
                     Err(error) => left = Some(error),
                 }
             }
@@ -86,8 +110,43 @@ impl Patient {
         match left {
             Some(left) => Err(left),
             None if least < enough => Err(Left::TooFewAnswer),
-            None => Ok(waiting),
+            None => self.still(context, waits).await,
         }
+    }
+
+    /// What of all that was found to wait still does: finding it took its time.
+    async fn still(&self, context: &Context, waits: Waits) -> Result<Vec<LedgerRange>, Left> {
+        let mut waiting = Vec::new();
+        let many = waits.ranges > WAITING_MAX;
+        for (blob, owner, lacking) in waits.list {
+            let gone = match &owner {
+                Some(owner) if !many => self.is_gone(context, blob, owner).await?,
+                _ => false,
+            };
+            if !gone {
+                let stripes = |run: &(u32, u32)| LedgerRange::stripes(blob, run.0..=run.1);
+                waiting.extend(lacking.iter().map(stripes));
+            }
+        }
+        waiting.truncate(WAITING_MAX + 1);
+        Ok(waiting)
+    }
+
+    /// What the ledger lists of the shard, by fragment.
+    async fn listed(
+        &self,
+        context: &Context,
+    ) -> Result<BTreeMap<BlobId, BTreeSet<(u32, u32)>>, Left> {
+        let (volume, member) = (self.volume.id, self.target.key.member);
+        let mut listed: BTreeMap<BlobId, BTreeSet<(u32, u32)>> = BTreeMap::new();
+        for row in faults::rows_of(context, &BTreeSet::from([volume])).await? {
+            if let LedgerRange::Stripes { blob, first, last } = row.what
+                && row.member == member
+            {
+                listed.entry(blob).or_default().insert((first, last));
+            }
+        }
+        Ok(listed)
     }
 
     /// The stripes of some runs that this shard does not hold, or not intact.

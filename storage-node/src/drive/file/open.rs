@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::drive::buffer::Buffer;
 use crate::drive::direct::{self, DIRECT_ALIGN};
 use crate::drive::ring::{self, Outcome};
-use crate::drive::{DriveFile, Hold, Queued, Result, Way, sys};
+use crate::drive::{DriveError, DriveFile, Hold, Queued, Result, Way, sys};
 
 /// Writes of whole blocks, from so many bytes on, go past the page cache. Smaller ones gain little,
 /// and logs that get little each are written back together when they are synced.
@@ -86,7 +86,7 @@ impl DriveFile for OpenFile {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(DriveError::of_read(error)),
             }
         }
         Ok(filled)
@@ -103,7 +103,7 @@ impl DriveFile for OpenFile {
 
     fn read_vec(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
         self.read_ahead(offset, len);
-        Ok(sys::read_vec(&self.file, offset, len)?)
+        sys::read_vec(&self.file, offset, len).map_err(DriveError::of_read)
     }
 
     fn read_held(&self, offset: u64, len: usize) -> Option<Vec<u8>> {

@@ -17,6 +17,8 @@ pub(super) struct FileState {
     pending: Vec<Change>,
     /// Blocks that were freed, by number.
     holes: BTreeSet<u64>,
+    /// Blocks that cannot be read, by number.
+    spoilt: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +90,15 @@ impl FileState {
     }
 
     pub(super) fn change(&mut self, change: Change) {
+        let (first, end) = match &change {
+            Change::Punch(offset, len) => (offset / BLOCK, (offset + len) / BLOCK),
+            Change::Write(offset, bytes) => {
+                let end = (offset + bytes.len() as u64).div_ceil(BLOCK);
+                (offset / BLOCK, end)
+            }
+            Change::SetLen(len) => (len.div_ceil(BLOCK), u64::MAX),
+        };
+        self.spoilt.retain(|block| !(first..end).contains(block));
         match &change {
             Change::Punch(offset, len) => {
                 self.holes.extend(offset / BLOCK..(offset + len) / BLOCK);
@@ -111,6 +122,25 @@ impl FileState {
             }
         }
         at < self.now.len()
+    }
+
+    pub(super) fn spoil(&mut self, offset: u64) -> bool {
+        let there = size(offset) < self.now.len();
+        if there {
+            self.spoilt.insert(offset / BLOCK);
+        }
+        there
+    }
+
+    /// Whether a part of a range cannot be read.
+    pub(super) fn is_spoilt(&self, offset: u64, len: usize) -> bool {
+        let end = (offset + len as u64).min(self.now.len() as u64);
+        offset < end
+            && self
+                .spoilt
+                .range(offset / BLOCK..end.div_ceil(BLOCK))
+                .next()
+                .is_some()
     }
 
     pub(super) fn sync(&mut self, mut made: impl FnMut(&Change)) {

@@ -192,13 +192,15 @@ impl Compaction {
         let known = engine.told(rows.blob(self.old, blob))?.unwrap_or_default();
         let last = first.saturating_add(run.count() - 1);
         let bad = engine.told(rows.bad(self.old, blob, (first, last)))?;
-        let headers = self.headers(blob, first, run)?;
+        let source = Arc::clone(&self.source);
+        let source = engine.lenient(self.old.key, source.as_ref());
+        let headers = self.headers(&source, (blob, first, run))?;
         let (mut fragments, mut payload, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for (index, stripe) in (0..run.count()).zip(first..) {
             let Some((at, len)) = run.fragment(index) else {
                 break;
             };
-            let read = read_up_to(self.source.as_ref(), at, len as usize).map_err(unreadable)?;
+            let read = read_up_to(&source, at, len as usize).map_err(unreadable)?;
             let seed = FragmentSeed {
                 volume: self.old.key.volume.get(),
                 blob: blob.get(),
@@ -246,11 +248,10 @@ impl Compaction {
     /// was written.
     fn headers(
         &self,
-        blob: BlobId,
-        first: u32,
-        run: &RunRow,
+        source: &dyn DriveFile,
+        (blob, first, run): (BlobId, u32, &RunRow),
     ) -> Result<Vec<FragmentHeader>, CompactError> {
-        let read = read_record(self.source.as_ref(), run.record, self.old.incarnation);
+        let read = read_record(source, run.record, self.old.incarnation);
         let Ok((record, _)) = read.map_err(unreadable)? else {
             return Ok(Vec::new());
         };

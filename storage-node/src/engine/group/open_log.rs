@@ -189,8 +189,9 @@ impl OpenLog {
         }
         let bad = self.engine.told(rows.bad(id, blob, (first_stripe, last)))?;
         let mut same = 0;
+        let file = self.engine.lenient(key, self.file.as_ref());
         for (start, run) in runs {
-            let read = read_record(self.file.as_ref(), run.record, self.log.row.incarnation);
+            let read = read_record(&file, run.record, self.log.row.incarnation);
             // A header that rotted is no reason to refuse: the repeat takes its place.
             let Ok((record, _)) = read.map_err(|error| self.engine.fail(&error))? else {
                 continue;

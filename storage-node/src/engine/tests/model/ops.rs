@@ -109,6 +109,8 @@ pub(super) enum Op {
     RotPayload(u16, u16),
     RotHeader(u16, u16),
     RotHead(u8, u16),
+    /// A block of a log becomes unreadable: of a fragment, or the header of its record.
+    Spoil(u16, u16),
     /// A log is taken away: under the engine, while it is closed, or with the power.
     TakeAway(u8, u8, u64),
 }
@@ -181,6 +183,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<(u16, u16)>().prop_map(|(which, at)| Op::RotPayload(which, at)),
         1 => any::<(u16, u16)>().prop_map(|(which, at)| Op::RotHeader(which, at)),
         1 => (0..SHARDS, any::<u16>()).prop_map(|(shard, at)| Op::RotHead(shard, at)),
+        1 => any::<(u16, u16)>().prop_map(|(which, at)| Op::Spoil(which, at)),
         1 => (0..SHARDS, 0..3u8, any::<u64>())
             .prop_map(|(shard, when, seed)| Op::TakeAway(shard, when, seed)),
     ]

@@ -71,7 +71,12 @@ struct World {
     shards: Vec<Reference>,
     /// Fragments whose bytes do not follow from their names.
     odd: BTreeMap<(u8, u8, u32), Bytes>,
+    /// Blocks that were made unreadable: more than a few are the drive's failure.
+    spoilt: u32,
 }
+
+/// A drive bears so many unreadable places.
+const SPOILT_MAX: u32 = 2;
 
 pub(super) async fn run(sequence: Arc<Sequence>) {
     let clock = Arc::new(StillClock(AtomicU64::new(0)));
@@ -86,6 +91,7 @@ pub(super) async fn run(sequence: Arc<Sequence>) {
         clock,
         shards: vec![Reference::default(); usize::from(SHARDS)],
         odd: BTreeMap::new(),
+        spoilt: 0,
     };
     for op in &sequence.ops {
         world.apply(op).await;
@@ -123,6 +129,13 @@ impl World {
                 let file = shard(*s).file();
                 self.rig.drive.rot(&file, copy + u64::from(at >> 1) % 45);
             }
+            Op::Spoil(which, at) => {
+                self.spoil(*which, *at).await;
+                // Who comes across it is not always a reader.
+                if at & 2 == 0 {
+                    return;
+                }
+            }
             Op::TakeAway(s, when, seed) => self.take_away(*s, *when, *seed).await,
         }
         self.check(&format!("{op:?}")).await;
@@ -156,8 +169,8 @@ impl World {
         self.odd.retain(|(of, _, _), _| *of != s);
     }
 
-    /// Lets a byte rot, of the payload or of the header of what is proven to be synced.
-    async fn rot(&mut self, which: u16, at: u16, header: bool) {
+    /// A fragment that is certain to be there, and whole.
+    fn certain(&self, which: u16) -> Option<(u8, (u8, u32))> {
         let there = |reference: &Reference| -> Vec<(u8, u32)> {
             let certain = reference
                 .fragments
@@ -171,8 +184,12 @@ impl World {
                 names.into_iter().map(move |name| (s, name))
             })
             .collect();
-        let Some((s, (blob, stripe))) = all.get(usize::from(which) % all.len().max(1)).copied()
-        else {
+        all.get(usize::from(which) % all.len().max(1)).copied()
+    }
+
+    /// Lets a byte rot, of the payload or of the header of what is proven to be synced.
+    async fn rot(&mut self, which: u16, at: u16, header: bool) {
+        let Some((s, (blob, stripe))) = self.certain(which) else {
             return;
         };
         let engine = &self.rig.engine;
@@ -203,6 +220,87 @@ impl World {
             is.can = Can::CORRUPT;
             is.rotten = true;
         }
+    }
+
+    /// Makes a block of what is proven to be synced unreadable, unless it holds more than appends:
+    /// what a lost delete or fence would bring back is another matter.
+    async fn spoil(&mut self, which: u16, at: u16) {
+        let Some((s, (blob, stripe))) = self.certain(which) else {
+            return;
+        };
+        let engine = &self.rig.engine;
+        engine.mark(shard(s), Vec::new()).await.unwrap();
+        let (first, run) = run_of(engine, s, blob, stripe).unwrap();
+        let (offset, len) = run.fragment(stripe - first).unwrap();
+        let place = match at & 1 {
+            0 => run.record,
+            _ => offset + u64::from(at >> 2) % u64::from(len),
+        };
+        let block =
+            place / record::BLOCK * record::BLOCK..(place / record::BLOCK + 1) * record::BLOCK;
+        let meets = |from: u64, to: u64| from < block.end && to > block.start;
+        let records = self.records(s);
+        let inside: Vec<_> = records
+            .iter()
+            .filter(|found| meets(found.offset, found.end()))
+            .collect();
+        let appends = |found: &&crate::engine::log::Found| {
+            matches!(found.record.body, record::Body::Append { .. })
+        };
+        if self.spoilt >= SPOILT_MAX || inside.is_empty() || !inside.iter().all(appends) {
+            return;
+        }
+        self.spoilt += 1;
+        assert!(self.rig.drive.spoil(&shard(s).file(), place));
+        let engine = &self.rig.engine;
+        let reference = &mut self.shards[usize::from(s)];
+        let headers = inside
+            .iter()
+            .filter(|found| meets(found.offset, found.offset + found.header_len as u64));
+        let headers: Vec<u64> = headers.map(|found| found.offset).collect();
+        reference.damaged |= !headers.is_empty();
+        for ((blob, stripe), is) in &mut reference.fragments {
+            let Some((first, run)) = run_of(engine, s, *blob, *stripe) else {
+                continue;
+            };
+            let Some((offset, len)) = run.fragment(stripe - first) else {
+                continue;
+            };
+            if headers.contains(&run.record) {
+                is.loose = true;
+                is.can = Can::ANY;
+            } else if meets(offset, offset + u64::from(len)) {
+                is.rotten = true;
+                // What a log holds elsewhere may be zeros.
+                let odd = self.odd.contains_key(&(s, *blob, *stripe));
+                is.can = match is.can {
+                    Can::THERE if !odd => Can::CORRUPT,
+                    can => can.or(Can::CORRUPT),
+                };
+            }
+        }
+    }
+
+    /// The records of a shard's log.
+    fn records(&self, s: u8) -> Vec<crate::engine::log::Found> {
+        let engine = &self.rig.engine;
+        let log = engine.log_id(shard(s)).unwrap();
+        let file = engine.log_file(log).unwrap();
+        let file = engine.lenient(shard(s), file.as_ref());
+        let scan = crate::engine::log::Scan {
+            file: &file,
+            len: engine.shard(shard(s), false).unwrap().log().tail,
+            key: shard(s),
+            incarnation: Some(log.incarnation),
+        };
+        let (mut at, mut found) = (crate::engine::log::HEAD_LEN, Vec::new());
+        while let Some(stretch) = scan.next(at).unwrap() {
+            at = stretch.end();
+            if let crate::engine::log::Stretch::Record(record) = stretch {
+                found.push(record);
+            }
+        }
+        found
     }
 
     async fn together(&mut self, items: &[Item], amid: &Amid) {
