@@ -8,6 +8,7 @@
 //! ```
 
 use std::io::IoSlice;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
@@ -18,7 +19,7 @@ use super::record::{
     header_len,
 };
 use super::rows::{ShardKey, ShardRow};
-use crate::drive::{DriveError, DriveFile, read_up_to};
+use crate::drive::{DriveError, DriveFile, Lenient, read_up_to};
 use crate::erasure::checksum::{FragmentSeed, verify};
 
 /// Where the first record begins.
@@ -119,13 +120,23 @@ pub(crate) fn find_head(
             named: true,
         }));
     }
+    // Any record tells: what cannot be read matters only when there is none.
+    let unread = AtomicBool::new(false);
+    let lenient = Lenient::new(file, |_, _: &str| {
+        unread.store(true, Ordering::Relaxed);
+        true
+    });
     let scan = Scan {
-        file,
+        file: &lenient,
         len: file.size()?,
         key,
         incarnation: None,
     };
     let found = scan.search(HEAD_LEN)?;
+    if found.is_none() && unread.load(Ordering::Relaxed) {
+        let error = "a log without a head, and without a record that can be read";
+        return Err(DriveError::Unreadable(error.to_owned()).into());
+    }
     Ok(found.map(|found| {
         let expected = encode_head(found.incarnation, drive, key);
         Head {
