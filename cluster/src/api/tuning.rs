@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 /// The longest that an enclosure may be under maintenance, in milliseconds: a week.
 pub const MAINTENANCE_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
+/// The lowest floor of the pace, in bytes a second: a step of a move is a MiB, and is to end within
+/// seconds.
+pub const PACE_FLOOR_MIN: u64 = 256 << 10;
+
 /// Figures that operators may set; every process follows within seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
@@ -44,9 +48,12 @@ impl Tuning {
     /// # Errors
     /// The first that cannot.
     pub const fn check(&self) -> Result<(), TuningError> {
-        if self.pace_floor == 0 || self.repair_rate == 0 {
+        if self.repair_rate == 0 {
+            return Err(TuningError("the rate of repair must be positive"));
+        }
+        if self.pace_floor < PACE_FLOOR_MIN {
             return Err(TuningError(
-                "the rate of repair and the floor of the pace must be positive",
+                "the floor of the pace must be 256 KiB a second or more",
             ));
         }
         if self.pace_ceiling < self.pace_floor {

@@ -17,7 +17,7 @@ pub(crate) enum Role {
     Takes,
     /// Gives shards when it holds more than its share, and takes none: it is slow or full.
     Gives,
-    /// Left as it is: absent, and not given up yet.
+    /// Left as it is: absent and not given up yet, or back and not reconciled yet.
     Stays,
     /// To be emptied; can be read.
     Leaves,
@@ -218,7 +218,8 @@ fn role(topology: &Topology, drive: &Drive, input: &Input<'_>) -> Role {
         // What it holds is neither readable nor given up.
         (Some(EnclosureState::Suspect | EnclosureState::Down), _) => Role::Stays,
         _ if input.leaving.contains(&drive.id) => Role::Leaves,
-        (Some(EnclosureState::Up), DriveState::Returned) => Role::Leaves,
+        // A source until its shards are reconciled (PROTOCOLS 26): what is its own stays.
+        (Some(EnclosureState::Up), DriveState::Returned) => Role::Stays,
         (Some(EnclosureState::Up), DriveState::Healthy) if drive.capacity > 0 => Role::Takes,
         (Some(EnclosureState::Up), _) => Role::Gives,
     }

@@ -61,21 +61,26 @@ pub(super) async fn look(context: Arc<Context>) {
 }
 
 async fn look_once(context: &Context, drives: &mut BTreeMap<DriveId, Opened>) {
-    let engines = context.engines();
-    drives.retain(|id, _| engines.contains_key(id));
-    for (id, engine) in &engines {
-        enter_vanished(context, engine).await;
-        let known = drives.get(id).map(|opened| opened.engine.as_ptr());
-        if known != Some(Arc::as_ptr(engine)) {
-            let engine = Arc::downgrade(engine);
+    let served = context.drives();
+    drives.retain(|id, _| served.contains(id));
+    for id in served {
+        let Some(engine) = context.engine(id) else {
+            continue;
+        };
+        let look = enter_vanished(context, &engine);
+        context.while_served(&engine, look).await;
+        let known = drives.get(&id).map(|opened| opened.engine.as_ptr());
+        if known != Some(Arc::as_ptr(&engine)) {
+            let engine = Arc::downgrade(&engine);
             let suspects = None;
-            drives.insert(*id, Opened { engine, suspects });
+            drives.insert(id, Opened { engine, suspects });
         }
     }
-    compare(context, drives, &engines).await;
-    for (id, opened) in drives {
-        if let (Some(engine), Some(suspects)) = (engines.get(id), &mut opened.suspects) {
-            judge(context, engine, suspects).await;
+    compare(context, drives).await;
+    for opened in drives.values_mut() {
+        if let (Some(engine), Some(suspects)) = (opened.engine.upgrade(), &mut opened.suspects) {
+            let work = judge(context, &engine, suspects);
+            context.while_served(&engine, work).await;
         }
     }
 }
@@ -106,11 +111,7 @@ async fn enter(engine: &Arc<Engine>, gone: Gone, epoch: Epoch) {
 }
 
 /// Finds the shards without a log of drives that were opened, in the list of all volumes.
-async fn compare(
-    context: &Context,
-    drives: &mut BTreeMap<DriveId, Opened>,
-    engines: &BTreeMap<DriveId, Arc<Engine>>,
-) {
+async fn compare(context: &Context, drives: &mut BTreeMap<DriveId, Opened>) {
     let new = |opened: &Opened| opened.suspects.is_none();
     let mut found: BTreeMap<DriveId, Suspects> = BTreeMap::new();
     for (id, _) in drives.iter().filter(|(_, opened)| new(opened)) {
@@ -133,7 +134,7 @@ async fn compare(
         };
         after = Some(last);
         for (drive, key) in page.iter().flat_map(shards) {
-            if let (Some(suspects), Some(engine)) = (found.get_mut(&drive), engines.get(&drive))
+            if let (Some(suspects), Some(engine)) = (found.get_mut(&drive), context.engine(drive))
                 && engine.shard_stats(key).is_none()
             {
                 suspects.insert(key, None);

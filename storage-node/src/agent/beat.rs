@@ -49,8 +49,8 @@ fn compose(context: &Context) -> Heartbeat {
     let shards = context
         .shards_in_view()
         .into_iter()
-        .filter_map(|(key, _, engine)| {
-            let stats = engine.shard_stats(key)?;
+        .filter_map(|(key, _, drive)| {
+            let stats = context.engine(drive)?.shard_stats(key)?;
             Some(ShardBeat {
                 volume: key.volume,
                 member: key.member,

@@ -54,6 +54,7 @@ impl Backoff {
 /// Keeps one drive served. `tried` counts the drives that were served or found not to work.
 pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watch::Sender<usize>>) {
     let (mut counted, mut backoff) = (false, Backoff { times: 1 });
+    let mut told = None;
     loop {
         let attached = tokio::select! {
             () = context.stop.cancelled() => return,
@@ -63,6 +64,7 @@ pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watc
         let pause = match attached {
             Ok((engine, generation)) => {
                 let began = context.now();
+                told = None;
                 context.set_condition(spec.id, condition(&engine));
                 count(&tried, &mut counted);
                 let end = follow(&context, &engine, generation).await;
@@ -93,7 +95,7 @@ pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watc
             Err(error) => match error.state() {
                 None => METADATA_PAUSE,
                 Some(state) => {
-                    refused(&context, &spec, state, &error);
+                    refused(&context, &spec, (state, &error), &mut told);
                     count(&tried, &mut counted);
                     match state {
                         // Looking costs little, and somebody may have plugged it in.
@@ -109,11 +111,16 @@ pub(super) async fn keep(context: Arc<Context>, spec: DriveSpec, tried: Arc<watc
     }
 }
 
-/// Notes why a drive is not served; says it when that is new.
-fn refused(context: &Context, spec: &DriveSpec, state: DriveState, error: &AttachError) {
+/// Notes why a drive is not served; says it when that is new: `told` is what was said last.
+fn refused(
+    context: &Context,
+    spec: &DriveSpec,
+    (state, error): (DriveState, &AttachError),
+    told: &mut Option<String>,
+) {
     let reason = error.to_string();
-    let old = context.conditions().remove(&spec.id);
-    if old.is_none_or(|old| old.reason.as_ref() != Some(&reason)) {
+    if told.as_ref() != Some(&reason) {
+        *told = Some(reason.clone());
         if error.is_alarming() {
             tracing::error!(drive = %spec.id, reason, "ALARM: a drive is attached twice");
         } else {
@@ -144,6 +151,7 @@ async fn close(context: &Context, engine: &Arc<Engine>) {
 /// Waits until the last request is done with an engine, whose drive is locked until then; `false`
 /// when the agent is to stop.
 async fn let_go(context: &Context, engine: Arc<Engine>) -> bool {
+    engine.leave();
     while Arc::strong_count(&engine) > 1 {
         if !context.pause(LET_GO_PAUSE).await {
             return false;
@@ -247,8 +255,10 @@ pub(super) async fn checkpoint(context: Arc<Context>) {
         .pause(context.node.host().settings.checkpoint_interval)
         .await
     {
-        for engine in context.engines().into_values() {
-            let drive = engine.id();
+        for drive in context.drives() {
+            let Some(engine) = context.engine(drive) else {
+                continue;
+            };
             let kept = tokio::task::spawn_blocking(move || engine.checkpoint()).await;
             if let Ok(Err(error)) = kept {
                 tracing::warn!(%drive, %error, "the index is not durable");

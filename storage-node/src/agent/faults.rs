@@ -135,13 +135,15 @@ pub(super) async fn look_again(context: &Context) {
         aside.looked = now;
         aside.blobs.clone()
     };
-    let engines = context.engines();
     for (drive, key, blob) in blobs {
-        let stays = match engines.get(&drive) {
-            Some(engine) => is_aside(context, engine, key, blob).await,
-            None => true,
+        let stays = match context.engine(drive) {
+            Some(engine) => {
+                let look = is_aside(context, &engine, key, blob);
+                context.while_served(&engine, look).await
+            }
+            None => None,
         };
-        if !stays {
+        if stays == Some(false) {
             context.ledger.aside().blobs.remove(&(drive, key, blob));
             context.ledger.changed();
         }

@@ -25,8 +25,9 @@ pub(super) async fn follow(context: Arc<Context>) {
         }
         views.mark_unchanged();
         pending = false;
-        for (key, volume, engine) in context.shards_in_view() {
-            if volume.state == VolumeState::Sealing {
+        for (key, volume, drive) in context.shards_in_view() {
+            let sealing = volume.state == VolumeState::Sealing;
+            if let Some(engine) = context.engine(drive).filter(|_| sealing) {
                 let fence = async { pending |= !fence(&context, key, &volume, &engine).await };
                 context.unless_stopped(fence).await;
             }
@@ -91,10 +92,9 @@ async fn reconcile_once(context: &Context, later: &mut Later, left: &mut Left) {
     }
     let now = context.node.host().env.clock.now();
     later.retain(|_, when| *when > now);
-    let engines = context.engines();
     left.retain(|(drive, key), _| {
-        let here = |engine: &Arc<Engine>| engine.shard_stats(*key).is_some();
-        let stays = engines.get(drive).is_some_and(here);
+        let here = |engine: Arc<Engine>| engine.shard_stats(*key).is_some();
+        let stays = context.engine(*drive).is_some_and(here);
         if !stays {
             context.claims.note_left(*drive, *key, false);
         }
@@ -105,7 +105,7 @@ async fn reconcile_once(context: &Context, later: &mut Later, left: &mut Left) {
         for shard in engine.shards() {
             let sealed = !view.volumes.contains_key(&shard.key.volume);
             if sealed && !later.contains_key(&(engine.id(), shard.key)) {
-                due.push((Arc::clone(&engine), shard));
+                due.push((engine.id(), shard));
             }
         }
     }
@@ -116,7 +116,10 @@ async fn reconcile_once(context: &Context, later: &mut Later, left: &mut Left) {
     let Some(volumes) = context.volumes(&ids).await else {
         return;
     };
-    for (engine, shard) in due {
+    for (drive, shard) in due {
+        let Some(engine) = context.engine(drive) else {
+            continue;
+        };
         let volume = volumes.get(&shard.key.volume);
         if let Some(volume) = volume.filter(|volume| is_left(&engine, &shard, volume)) {
             context.claims.note_left(engine.id(), shard.key, true);

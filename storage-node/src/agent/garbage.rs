@@ -36,9 +36,12 @@ async fn collect_once(context: &Context) {
             while collect_page(context, *partition, shards).await {}
         }
     }
-    for engine in context.engines().into_values() {
+    for drive in context.drives() {
+        let Some(engine) = context.engine(drive) else {
+            continue;
+        };
         if let Err(error) = engine.reclaim_all().await {
-            tracing::warn!(drive = %engine.id(), %error, "room is not given back");
+            tracing::warn!(%drive, %error, "room is not given back");
         }
     }
 }
@@ -114,7 +117,6 @@ async fn drop_all(
     volumes: &BTreeMap<VolumeId, Volume>,
     entries: Vec<GarbageEntry>,
 ) -> Vec<GarbageAck> {
-    let engines = context.engines();
     let mut fenced: BTreeMap<(VolumeId, u8), bool> = BTreeMap::new();
     let mut work = Vec::new();
     for entry in entries {
@@ -126,14 +128,14 @@ async fn drop_all(
             .get(usize::from(entry.member))
             .copied()
             .flatten();
-        let Some(engine) = drive.and_then(|drive| engines.get(&drive)) else {
+        let Some(engine) = drive.and_then(|drive| context.engine(drive)) else {
             continue;
         };
         let shard = (entry.volume, entry.member);
         let current = match fenced.get(&shard) {
             Some(current) => *current,
             None => {
-                let current = is_current(engine, volume, entry.member).await;
+                let current = is_current(&engine, volume, entry.member).await;
                 fenced.insert(shard, current);
                 current
             }
@@ -145,12 +147,14 @@ async fn drop_all(
                 epoch: volume.epoch,
                 members: speaks_for(volume, entry.member),
             };
-            work.push((entry, ack, Arc::clone(engine)));
+            work.push((entry, ack, engine.id()));
         }
     }
     // What goes to one log at once shares its blocks: a lone delete takes one of 4 KiB for itself.
     work.sort_by_key(|(entry, ..)| (entry.volume, entry.member));
-    let drops = work.into_iter().map(|(entry, ack, engine)| async move {
+    let drops = work.into_iter().map(|(entry, ack, drive)| async move {
+        // None is held while others are at work: it may fail meanwhile.
+        let engine = context.engine(drive)?;
         let key = ShardKey {
             volume: entry.volume,
             member: entry.member,

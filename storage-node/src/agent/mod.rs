@@ -377,25 +377,47 @@ impl Context {
         }
     }
 
-    /// The shards that volumes of the view have on our drives, with their volume and engine.
-    fn shards_in_view(&self) -> Vec<(ShardKey, Volume, Arc<Engine>)> {
+    /// Does something that takes long with an engine, and is broken off when the engine fails or is
+    /// to be let go; none then.
+    async fn while_served<T>(&self, engine: &Engine, act: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = engine.ended() => None,
+            done = act => Some(done),
+        }
+    }
+
+    /// The shards that volumes of the view have on our drives, with their volume and drive.
+    fn shards_in_view(&self) -> Vec<(ShardKey, Volume, DriveId)> {
         let (view, engines) = (self.view(), self.engines());
         let mut shards = Vec::new();
         for volume in view.volumes.values() {
             for (member, drive) in volume.present() {
-                if let (Some(engine), Ok(member)) = (engines.get(&drive), u8::try_from(member)) {
+                if let (true, Ok(member)) = (engines.contains_key(&drive), u8::try_from(member)) {
                     let key = ShardKey {
                         volume: volume.id,
                         member,
                     };
-                    shards.push((key, volume.clone(), Arc::clone(engine)));
+                    shards.push((key, volume.clone(), drive));
                 }
             }
         }
         shards
     }
 
-    /// Engines that have not failed.
+    /// The engine of a drive, unless it has failed.
+    fn engine(&self, drive: DriveId) -> Option<Arc<Engine>> {
+        let engine = self.node.engine_of(drive)?;
+        engine.failure().is_none().then_some(engine)
+    }
+
+    /// The drives whose engines have not failed.
+    fn drives(&self) -> Vec<DriveId> {
+        self.engines().into_keys().collect()
+    }
+
+    /// Engines that have not failed. Whoever keeps them keeps their drives locked, so that one that
+    /// fails meanwhile is not opened again: no longer than a moment.
     fn engines(&self) -> BTreeMap<DriveId, Arc<Engine>> {
         let engines = self.node.engines().into_iter();
         engines

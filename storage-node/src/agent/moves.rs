@@ -24,7 +24,7 @@ pub(super) use self::claims::{Claims, drop_left};
 use super::Context;
 use super::repair::{Left, Patient, WAITING_MAX};
 use crate::api::Cause;
-use crate::engine::{Engine, ShardKey, Throttle};
+use crate::engine::{Engine, Paced, ShardKey, Throttle};
 use crate::rebuild::{Original, Rebuild, Sources, Target};
 use crate::settings::Settings;
 
@@ -295,12 +295,12 @@ const fn cause(reason: Reason) -> Cause {
 }
 
 fn pace(reason: Reason, settings: &Settings) -> Throttle {
-    let least = match reason {
-        Reason::Repair => settings.rebuild_rate.get(),
-        Reason::Drain | Reason::Spread | Reason::Rebalance => 1,
+    let paced = match reason {
+        Reason::Repair => Paced::Repair(settings.rebuild_rate.get()),
+        Reason::Drain | Reason::Spread | Reason::Rebalance => Paced::Moves,
     };
     Throttle {
-        paced: Some(least),
+        paced: Some(paced),
         ..Throttle::default()
     }
 }

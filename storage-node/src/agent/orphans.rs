@@ -25,21 +25,27 @@ pub(super) async fn condemn(context: Arc<Context>) {
 }
 
 async fn condemn_all(context: &Context) {
-    for engine in context.engines().into_values() {
-        let shards = engine.shards();
-        let ids: BTreeSet<VolumeId> = shards.iter().map(|shard| shard.key.volume).collect();
-        let Some(volumes) = context.volumes(&ids).await else {
-            return;
+    for drive in context.drives() {
+        if let Some(engine) = context.engine(drive) {
+            let work = condemn_on(context, &engine);
+            context.while_served(&engine, work).await;
+        }
+    }
+}
+
+async fn condemn_on(context: &Context, engine: &Arc<Engine>) {
+    let shards = engine.shards();
+    let ids: BTreeSet<VolumeId> = shards.iter().map(|shard| shard.key.volume).collect();
+    let Some(volumes) = context.volumes(&ids).await else {
+        return;
+    };
+    for shard in shards {
+        let Some(volume) = volumes.get(&shard.key.volume) else {
+            continue;
         };
-        for shard in shards {
-            let Some(volume) = volumes.get(&shard.key.volume) else {
-                continue;
-            };
-            let ours =
-                volume.members.get(usize::from(shard.key.member)) == Some(&Some(engine.id()));
-            if ours && let Err(error) = condemn_shard(context, &engine, shard.key, volume).await {
-                tracing::warn!(drive = %engine.id(), ?shard.key, %error, "orphans are not dropped");
-            }
+        let ours = volume.members.get(usize::from(shard.key.member)) == Some(&Some(engine.id()));
+        if ours && let Err(error) = condemn_shard(context, engine, shard.key, volume).await {
+            tracing::warn!(drive = %engine.id(), ?shard.key, %error, "orphans are not dropped");
         }
     }
 }

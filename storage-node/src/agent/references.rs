@@ -45,7 +45,8 @@ async fn check_drive(context: Arc<Context>, engine: Weak<Engine>) {
         };
         after = Some(key);
         let check = async {
-            if let Err(left) = moves::refer(&context, &engine, key).await {
+            let work = moves::refer(&context, &engine, key);
+            if let Some(Err(left)) = context.while_served(&engine, work).await {
                 tracing::debug!(drive = %engine.id(), ?key, %left, "references are checked later");
             }
         };

@@ -8,6 +8,7 @@
 
 mod fragments;
 mod partial;
+mod unreferenced;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,7 +97,7 @@ async fn repair_once(context: &Context, rebuild: &Rebuild, later: &mut Later) {
         later.clear();
         return;
     }
-    let drives: Vec<_> = context.engines().into_keys().collect();
+    let drives = context.drives();
     let mut after = None;
     loop {
         let query = LedgerQuery {
@@ -140,19 +141,24 @@ async fn repair_rows(
     let Some(volumes) = context.volumes(&ids).await else {
         return;
     };
-    let mut patients: Vec<(Patient, Vec<LedgerRange>)> = shards
+    let sources = |key| Some(patient(context, key, &volumes)?.sources.count());
+    let mut patients: Vec<(usize, ShardKey, Vec<LedgerRange>)> = shards
         .into_iter()
-        .filter_map(|(key, ranges)| Some((patient(context, key, &volumes)?, ranges)))
+        .filter_map(|(key, ranges)| Some((sources(key)?, key, ranges)))
         .collect();
     // What can lose the fewest more comes first.
-    patients.sort_by_key(|(patient, _)| patient.sources.count());
-    let repairs = patients.into_iter().map(|(patient, ranges)| async move {
-        let key = patient.target.key;
-        let outcome = patient.repair(context, rebuild, ranges).await;
-        (key, outcome)
+    patients.sort_by_key(|(sources, ..)| *sources);
+    let volumes = &volumes;
+    let repairs = patients.into_iter().map(|(_, key, ranges)| async move {
+        // Not before its turn: drives that fail meanwhile are not to be held.
+        let patient = patient(context, key, volumes)?;
+        let work = patient.repair(context, rebuild, ranges);
+        let outcome = context.while_served(&patient.target.engine, work).await?;
+        Some((key, outcome))
     });
     let outcomes: Vec<_> = stream::iter(repairs)
         .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
         .collect()
         .await;
     for (key, outcome) in outcomes {
@@ -181,7 +187,7 @@ fn patient(
         .get(&key.volume)
         .filter(|volume| volume.state != VolumeState::Retired)?;
     let drive = volume.members.get(usize::from(key.member)).copied()??;
-    let engine = context.engines().remove(&drive)?;
+    let engine = context.engine(drive)?;
     let (view, nodes) = (context.view(), context.nodes.as_ref());
     Some(Patient {
         target: Target {
@@ -243,7 +249,7 @@ async fn close(context: &Context, rows: Vec<LedgerRow>) -> Result<(), Left> {
         return Ok(());
     }
     let count = rows.len();
-    let drives = context.engines().into_keys().collect();
+    let drives = context.drives();
     tell(context, RootCommand::CloseFaults { rows, drives }).await?;
     tracing::info!(rows = count, "entries of the ledger are closed");
     Ok(())

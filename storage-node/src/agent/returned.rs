@@ -57,21 +57,23 @@ pub(super) async fn reconcile(context: Arc<Context>) {
 }
 
 async fn reconcile_all(context: &Context, done: &mut Done) {
-    let (view, engines) = (context.view(), context.engines());
+    let view = context.view();
     let enclosure = context.node.identity().enclosure;
     let drives = view.topology.drives.values();
     let returned = drives
         .filter(|drive| drive.state == DriveState::Returned && drive.enclosure == enclosure)
-        .filter_map(|drive| Some((engines.get(&drive.id)?, drive.generation)));
-    let returned: Vec<_> = returned.collect();
-    done.retain(|(id, generation), _| {
-        let mut still = returned.iter();
-        still.any(|(engine, current)| engine.id() == *id && current == generation)
-    });
-    for (engine, generation) in returned {
-        let seen = done.entry((engine.id(), generation)).or_default();
-        if let Err(left) = reconcile_one(context, engine, generation, seen).await {
-            tracing::debug!(drive = %engine.id(), %left, "a drive is not reconciled yet");
+        .filter(|drive| context.engine(drive.id).is_some())
+        .map(|drive| (drive.id, drive.generation));
+    let returned: BTreeSet<(DriveId, Generation)> = returned.collect();
+    done.retain(|drive, _| returned.contains(drive));
+    for (drive, generation) in returned {
+        let seen = done.entry((drive, generation)).or_default();
+        let Some(engine) = context.engine(drive) else {
+            continue;
+        };
+        let work = reconcile_one(context, &engine, generation, seen);
+        if let Some(Err(left)) = context.while_served(&engine, work).await {
+            tracing::debug!(%drive, %left, "a drive is not reconciled yet");
         }
     }
 }

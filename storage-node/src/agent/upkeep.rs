@@ -90,7 +90,11 @@ async fn compact_drive(context: Arc<Context>, engine: Weak<Engine>, turns: Arc<S
             }
             compact_what_pays(&context, &engine, &mut leave, &throttle).await;
         };
-        context.unless_stopped(work).await;
+        context
+            .unless_stopped(async {
+                context.while_served(&engine, work).await;
+            })
+            .await;
     }
 }
 
@@ -135,7 +139,12 @@ async fn scrub_drive(context: Arc<Context>, engine: Weak<Engine>) {
             let Some(engine) = engine.upgrade().filter(|e| e.failure().is_none()) else {
                 return;
             };
-            context.unless_stopped(scrub_due(&engine, &settings)).await;
+            let work = scrub_due(&engine, &settings);
+            context
+                .unless_stopped(async {
+                    context.while_served(&engine, work).await;
+                })
+                .await;
         }
         if !context.pause(SCRUB_PAUSE).await {
             return;
@@ -150,16 +159,15 @@ pub(super) async fn watch_scrub(context: Arc<Context>) {
     let metrics = &context.node.host().metrics.upkeep;
     metrics.scrub_period.set(gauge(period.as_secs()));
     while context.pause(settings.probe_interval).await {
-        let engines = context.engines();
-        let look = move || {
-            let of = |engine: &Arc<Engine>| engine.scrub_coverage(within).ok();
-            let states = engines.into_iter().map(|(id, engine)| (id, of(&engine)));
-            states.collect::<Vec<_>>()
-        };
-        let states = tokio::task::spawn_blocking(look).await.unwrap_or_default();
         let mut scrubs = BTreeMap::new();
-        for (id, state) in states {
-            let Some(state) = state else { continue };
+        for id in context.drives() {
+            let Some(engine) = context.engine(id) else {
+                continue;
+            };
+            let look = move || engine.scrub_coverage(within).ok();
+            let Ok(Some(state)) = tokio::task::spawn_blocking(look).await else {
+                continue;
+            };
             let scrub = ScrubBeat {
                 period_s: period.as_secs(),
                 complete_s: state.complete.map(|age| age.as_secs()),

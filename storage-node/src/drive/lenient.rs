@@ -5,6 +5,8 @@
 
 use std::io::IoSlice;
 
+use bytes::Bytes;
+
 use super::{DriveError, DriveFile, Result};
 
 /// What is tried by itself when a longer read fails: a device's sector, or a page of the cache.
@@ -66,6 +68,13 @@ impl<F: Fn(u64, &str) -> bool + Send + Sync> DriveFile for Lenient<'_, F> {
                 buffer.truncate(count);
                 Ok(buffer)
             }
+            read => read,
+        }
+    }
+
+    fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
+        match self.file.read_bytes(offset, len) {
+            Err(DriveError::Unreadable(_)) => self.read_vec(offset, len).map(Bytes::from),
             read => read,
         }
     }

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use enfilade_placement::{BlobId, DriveId, Epoch};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use self::commit::{Committer, Done};
 use self::files::Files;
@@ -49,7 +50,7 @@ pub use self::compact::{CompactError, Compacted};
 pub use self::index::{Index, MemoryIndex};
 pub use self::lost::Gone;
 pub use self::open::EngineOpenError;
-pub(crate) use self::pace::Throttle;
+pub(crate) use self::pace::{Paced, Throttle};
 pub(crate) use self::probe::Probe;
 pub use self::read::Blocks;
 pub use self::rebuild::Rebuilt;
@@ -156,6 +157,8 @@ pub struct Engine {
     /// Shards whose logs are being compacted.
     compacting: Mutex<BTreeSet<ShardKey>>,
     failure: OnceLock<String>,
+    /// Cancelled when it failed, or is to be let go.
+    ended: CancellationToken,
     /// Counts the records of corrupt fragments since it was opened.
     faults_found: AtomicU64,
     /// What was found in the logs when it was opened.
@@ -230,6 +233,17 @@ impl Engine {
         self.failure.get().map(String::as_str)
     }
 
+    /// Whoever walks over its shards is to let go of it: see [`Engine::ended`].
+    pub(crate) fn leave(&self) {
+        self.ended.cancel();
+    }
+
+    /// Waits until it failed, or is to be let go: its drive is opened again only when nobody holds
+    /// it any more.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
     fn check_alive(&self) -> Result<(), EngineError> {
         match self.failure() {
             Some(reason) => Err(EngineError::Failed(reason.to_owned())),
@@ -253,6 +267,7 @@ impl Engine {
             tracing::error!(drive = %self.id, reason, "the drive failed");
             reason
         });
+        self.ended.cancel();
         EngineError::Failed(reason.clone())
     }
 

@@ -148,6 +148,7 @@ impl Engine {
             shards: Mutex::new(shards),
             compacting: Mutex::default(),
             failure: OnceLock::new(),
+            ended: tokio_util::sync::CancellationToken::new(),
             faults_found: AtomicU64::new(1),
             recovered,
             pulse: Pulse::default(),

@@ -8,6 +8,15 @@ use super::Engine;
 const WAY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How moves go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paced {
+    /// At the drive's pace.
+    Moves,
+    /// So many bytes a second at least, and without waiting for other moves.
+    Repair(u64),
+}
+
 /// Bytes a second: while requests wait, and else. The default is without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Throttle {
@@ -17,8 +26,8 @@ pub(crate) struct Throttle {
     pub(crate) idle: Option<u64>,
     /// Whether it stops while requests wait, instead of going on at another rate.
     pub(crate) gives_way: bool,
-    /// Whether it goes at the pace of moves instead, and at which rate at least.
-    pub(crate) paced: Option<u64>,
+    /// Whether it goes at the pace of moves instead.
+    pub(crate) paced: Option<Paced>,
 }
 
 impl Throttle {
@@ -34,8 +43,8 @@ impl Throttle {
 
     /// Waits after so many bytes.
     pub(crate) async fn spend(&self, engine: &Engine, bytes: u64) {
-        if let Some(least) = self.paced {
-            return engine.spend(bytes, least).await;
+        if let Some(paced) = self.paced {
+            return engine.spend(bytes, paced, Duration::MAX).await;
         }
         let mut pause = self.pause(bytes, engine.is_busy());
         let clock = &engine.host().env.clock;
@@ -53,12 +62,25 @@ impl Throttle {
 }
 
 impl Engine {
-    /// Waits after so many bytes of moves, as long as the drive's pace asks for.
-    pub(crate) async fn spend(&self, bytes: u64, least: u64) {
-        let clock = &self.host.env.clock;
-        let pause = self.pacer.spend(clock.now(), bytes, least, &self.host.pace);
-        if !pause.is_zero() {
-            clock.sleep(pause).await;
+    /// Waits for so many bytes of moves, as long as the drive's pace asks for, but not longer than
+    /// `most`, and not when the drive has failed.
+    pub(crate) async fn spend(&self, bytes: u64, paced: Paced, most: Duration) {
+        let least = match paced {
+            Paced::Moves => None,
+            Paced::Repair(least) => Some(least),
+        };
+        let (clock, bounds) = (&self.host.env.clock, &self.host.pace);
+        let begun = clock.now();
+        let ticket = self.pacer.spend(begun, bytes, least, bounds);
+        while let Some(pause) = self.pacer.wait(clock.now(), &ticket, bounds) {
+            let rest = most.saturating_sub(clock.now().saturating_sub(begun));
+            if rest.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = clock.sleep(pause.min(rest)) => {}
+                () = self.ended() => return,
+            }
         }
     }
 

@@ -27,8 +27,13 @@ const CALM: f64 = 1.01;
 const NEW: f64 = 0.3;
 /// Bytes that take a request about as long as everything else of it.
 const UNIT: f64 = 65_536.0;
-/// The longest that one step waits: settings may change meanwhile.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The longest that one step waits at a time: requests, and what operators set, are looked at in
+/// between, so that a lone slow stream goes faster, too.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Waits shorter than this are none.
+const PAUSE_MIN: Duration = Duration::from_micros(100);
+/// Steps that were given up owe others no more than what goes in so many seconds.
+const DEBT_SECONDS: f64 = 30.0;
 
 /// Floor and ceiling, in bytes a second, as operators set them.
 #[derive(Debug)]
@@ -71,12 +76,46 @@ struct Pacing {
     rate: f64,
     /// What a request takes while moves go slowly, in nanoseconds for each unit; 0: not known yet.
     calm: f64,
-    /// When the next bytes may go.
-    next: Duration,
+    /// Bytes of all moves.
+    moves: Lane,
+    /// Of these, the bytes of repair, which waits for no other moves.
+    repair: Lane,
     /// The window: since when, how many requests, and what they took.
     since: Duration,
     requests: f64,
     took: f64,
+}
+
+/// Bytes that go one after another.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Bytes that were asked for since ever, and those of them that have gone at a time.
+    asked: f64,
+    gone: f64,
+    at: Duration,
+}
+
+impl Lane {
+    fn go_on(&mut self, now: Duration, rate: f64) {
+        let time = now.saturating_sub(self.at).as_secs_f64();
+        self.gone = (self.gone + time * rate).min(self.asked);
+        self.at = self.at.max(now);
+    }
+
+    /// Asks for bytes; where among all of them they end.
+    fn ask(&mut self, bytes: f64, rate: f64) -> f64 {
+        self.gone = self.gone.max(self.asked - rate * DEBT_SECONDS);
+        self.asked += bytes;
+        self.asked
+    }
+}
+
+/// The place of some bytes among all that move.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    end: f64,
+    /// The least rate of repair; none: not repair.
+    least: Option<f64>,
 }
 
 impl Pacer {
@@ -87,20 +126,48 @@ impl Pacer {
         pacing.took += took.as_nanos() as f64 / (1.0 + bytes as f64 / UNIT);
     }
 
-    /// For how long moves wait after so many bytes. Bytes of all moves of the drive count together.
-    /// `least` is a rate below which these do not go, whatever the floor.
+    /// Has so many bytes wait for their turn. Bytes of all moves of the drive count together, but
+    /// those that are to go at a rate of `least` bytes a second at least, whatever the floor (of
+    /// repair), wait for no others.
     pub(crate) fn spend(
         &self,
         now: Duration,
         bytes: u64,
-        least: u64,
+        least: Option<u64>,
         bounds: &PaceBounds,
-    ) -> Duration {
+    ) -> Ticket {
         let mut pacing = self.lock();
-        pacing.adapt(now, bounds.get());
-        let rate = pacing.rate.max(least as f64);
-        pacing.next = pacing.next.max(now) + Duration::from_secs_f64(bytes as f64 / rate);
-        pacing.next.saturating_sub(now).min(PAUSE_MAX)
+        let (bytes, least) = (bytes as f64, least.map(|least| least as f64));
+        let rate = pacing.go_on(now, bounds);
+        let mut end = pacing.moves.ask(bytes, rate);
+        if let Some(least) = least {
+            let rate = rate.max(least);
+            pacing.repair.go_on(now, rate);
+            end = pacing.repair.ask(bytes, rate);
+        }
+        Ticket { end, least }
+    }
+
+    /// For how long bytes wait before they ask again; none: they have gone.
+    pub(crate) fn wait(
+        &self,
+        now: Duration,
+        ticket: &Ticket,
+        bounds: &PaceBounds,
+    ) -> Option<Duration> {
+        let mut pacing = self.lock();
+        let mut rate = pacing.go_on(now, bounds);
+        let gone = match ticket.least {
+            Some(least) => {
+                rate = rate.max(least);
+                pacing.repair.go_on(now, rate);
+                pacing.repair.gone
+            }
+            None => pacing.moves.gone,
+        };
+        let left = ((ticket.end - gone) / rate).clamp(0.0, PAUSE_MAX.as_secs_f64());
+        let left = Duration::from_secs_f64(left);
+        (left >= PAUSE_MIN).then_some(left)
     }
 
     /// Bytes a second, as they are now; 0: nothing has moved yet.
@@ -114,6 +181,18 @@ impl Pacer {
 }
 
 impl Pacing {
+    /// Brings everything up to a time; bytes a second from then on.
+    fn go_on(&mut self, now: Duration, bounds: &PaceBounds) -> f64 {
+        if self.rate > 0.0 {
+            let rate = self.rate;
+            self.moves.go_on(now, rate);
+        }
+        self.adapt(now, bounds.get());
+        let rate = self.rate;
+        self.moves.go_on(now, rate);
+        rate
+    }
+
     /// Looks at the window, when it is over.
     fn adapt(&mut self, now: Duration, (floor, ceiling): (f64, f64)) {
         if self.rate == 0.0 {
@@ -177,7 +256,7 @@ mod tests {
                 let took = Duration::from_secs_f64(alone * longer / 1000.0);
                 pacer.observe(took, 0);
             }
-            pacer.spend(now, 1, 1, &bounds);
+            pacer.spend(now, 1, None, &bounds);
             if tick > (seconds - 10) * 4 {
                 rates.push(rate);
                 slow.push(longer);
@@ -209,28 +288,89 @@ mod tests {
         assert!((FLOOR * 0.99..FLOOR * 1.5).contains(&rate), "{rate}");
     }
 
+    /// How long bytes that were asked for at a time wait in all, when nobody else comes.
+    fn whole(pacer: &Pacer, bounds: &PaceBounds, ticket: &Ticket, asked: Duration) -> f64 {
+        let mut now = asked;
+        while let Some(wait) = pacer.wait(now, ticket, bounds) {
+            now += wait;
+        }
+        (now - asked).as_secs_f64()
+    }
+
+    fn about(a: f64, b: f64) -> bool {
+        (a - b).abs() < 0.01
+    }
+
+    fn fixed(rate: u64) -> PaceBounds {
+        let bounds = PaceBounds::default();
+        bounds.set(&Tuning {
+            pace_floor: rate,
+            pace_ceiling: rate,
+            ..Tuning::default()
+        });
+        bounds
+    }
+
     #[test]
-    fn bytes_of_all_moves_count_together_and_repair_has_a_floor_of_its_own() {
-        let (pacer, bounds) = (Pacer::default(), PaceBounds::default());
+    fn bytes_of_all_moves_count_together_and_repair_waits_for_no_others() {
+        let (pacer, bounds) = (Pacer::default(), fixed(8 << 20));
         let now = Duration::from_secs(100);
-        let first = pacer.spend(now, 8 << 20, 1, &bounds);
-        assert_eq!(first, Duration::from_secs(1));
-        let second = pacer.spend(now, 8 << 20, 1, &bounds);
-        assert_eq!(second, Duration::from_secs(2));
-        let quick = Pacer::default().spend(now, 8 << 20, 64 << 20, &bounds);
-        assert_eq!(quick, Duration::from_millis(125));
+        let least = Some(64 << 20);
+        let first = pacer.spend(now, 8 << 20, None, &bounds);
+        let second = pacer.spend(now, 16 << 20, None, &bounds);
+        let quick = pacer.spend(now, 8 << 20, least, &bounds);
+        let other = pacer.spend(now, 8 << 20, least, &bounds);
+        let last = pacer.spend(now, 8 << 20, None, &bounds);
+        let whole = |ticket| whole(&pacer, &bounds, ticket, now);
+        let waits = [&quick, &other, &first, &second, &last].map(whole);
+        // The last waits for the bytes of all.
+        let expected = [0.125, 0.25, 1.0, 3.0, 6.0];
+        let all = waits.iter().zip(expected).all(|(wait, e)| about(*wait, e));
+        assert!(all, "{waits:?}");
+    }
+
+    #[test]
+    fn what_was_given_up_at_a_tiny_rate_is_not_owed_for_ever() {
+        let (pacer, bounds) = (Pacer::default(), fixed(100));
+        let now = Duration::from_secs(100);
+        for _ in 0..1000 {
+            pacer.spend(now, 1 << 20, None, &bounds);
+        }
+        bounds.set(&Tuning {
+            pace_floor: 1 << 20,
+            pace_ceiling: 1 << 20,
+            ..Tuning::default()
+        });
+        let ticket = pacer.spend(now, 1 << 20, None, &bounds);
+        let wait = whole(&pacer, &bounds, &ticket, now);
+        assert!((1.0..2.1).contains(&wait), "{wait}");
+    }
+
+    #[test]
+    fn a_lone_stream_of_long_steps_goes_faster_and_faster() {
+        for requests in [0, 5] {
+            let (pacer, bounds) = (Pacer::default(), PaceBounds::default());
+            let (mut now, end) = (Duration::from_secs(100), Duration::from_secs(160));
+            while now < end {
+                // Ten seconds at the floor.
+                let ticket = pacer.spend(now, 80 << 20, None, &bounds);
+                while let Some(wait) = pacer.wait(now, &ticket, &bounds) {
+                    for _ in 0..requests {
+                        pacer.observe(Duration::from_millis(2), 0);
+                    }
+                    now += wait;
+                }
+                now += Duration::from_millis(20);
+            }
+            assert!(pacer.rate() > FLOOR * 20.0, "{requests}: {}", pacer.rate());
+        }
     }
 
     #[test]
     fn operators_set_the_bounds() {
-        let (pacer, bounds) = (Pacer::default(), PaceBounds::default());
-        bounds.set(&Tuning {
-            pace_floor: 100,
-            pace_ceiling: 100,
-            ..Tuning::default()
-        });
+        let (pacer, bounds) = (Pacer::default(), fixed(100));
         for tick in 1..10 {
-            pacer.spend(WINDOW * tick, 1, 1, &bounds);
+            pacer.spend(WINDOW * tick, 1, None, &bounds);
         }
         assert!((pacer.rate() - 100.0).abs() < 1e-9);
     }

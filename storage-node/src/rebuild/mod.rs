@@ -25,7 +25,7 @@ use crate::erasure::checksum::{FragmentSeed, fragment_checksums};
 use crate::erasure::{Codec, ErasureError};
 use crate::host::Host;
 
-pub(crate) use self::sources::{Known, Original, Sources};
+pub(crate) use self::sources::{Holding, Known, Original, Sources};
 
 /// Bytes of rebuilt fragments in one step, unless a single one is longer.
 const STEP_BYTES: u64 = 1024 * 1024;
@@ -142,6 +142,7 @@ impl Rebuild {
         while next <= last {
             let step = self.step(shape, blob, next, last);
             let after = next.saturating_add(u32::try_from(step.len()).unwrap_or(u32::MAX));
+            let subject = (shape, subject.owner);
             let done = self.restore_step(target, sources, subject, &step).await?;
             work.whole += done.whole;
             work.rebuilt += done.rebuilt;
@@ -153,17 +154,54 @@ impl Rebuild {
         Ok(work)
     }
 
+    /// As [`Rebuild::restore`], for stripes that are given with the length of their fragments, in
+    /// order.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn restore_listed(
+        &self,
+        target: &Target,
+        sources: &Sources,
+        subject: (Shape, &Owner),
+        stripes: &[(u32, u32)],
+    ) -> Result<Work, RebuildError> {
+        let mut work = Work::default();
+        let most = self.step_bytes(subject.0);
+        let mut rest = stripes;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|(_, len)| {
+                bytes += u64::from(*len);
+                bytes <= most
+            });
+            let (step, left) = rest.split_at(fits.count().max(1));
+            let done = self.restore_step(target, sources, subject, step).await?;
+            work.whole += done.whole;
+            work.rebuilt += done.rebuilt;
+            rest = left;
+        }
+        Ok(work)
+    }
+
+    /// Bytes of rebuilt fragments in one step: as many as fit into the share of memory, and into
+    /// one record.
+    fn step_bytes(&self, shape: Shape) -> u64 {
+        let memory = self.host.settings.repair_memory.get();
+        let most = (memory / (shape.needed() as u64 + 1)).min(STEP_BYTES);
+        most.min(APPEND_BYTES_MAX as u64)
+    }
+
     /// The stripes of the next step, with the length of their fragments: as many as fit into the
     /// share of memory, and into one record.
     fn step(&self, shape: Shape, blob: &Blob, first: u32, last: u32) -> Vec<(u32, u32)> {
-        let memory = self.host.settings.repair_memory.get();
-        let most = (memory / (shape.needed() as u64 + 1)).min(STEP_BYTES);
+        let most = self.step_bytes(shape);
         let mut step = Vec::new();
         let mut bytes = 0;
         for stripe in first..=last {
             let unit = shape.unit_at(stripe, blob.len);
             bytes += u64::from(unit);
-            if !step.is_empty() && bytes > most.min(APPEND_BYTES_MAX as u64) {
+            if !step.is_empty() && bytes > most {
                 break;
             }
             step.push((stripe, unit));
@@ -175,15 +213,14 @@ impl Rebuild {
         &self,
         target: &Target,
         sources: &Sources,
-        subject: &Subject<'_>,
+        (shape, owner): (Shape, &Owner),
         step: &[(u32, u32)],
     ) -> Result<Work, RebuildError> {
-        let blob = subject.blob;
-        let shape = Shape::of(blob).ok_or(RebuildError::NotStriped(blob.id))?;
+        let blob = shape.blob;
         let bytes: u64 = step.iter().map(|(_, unit)| u64::from(*unit)).sum();
         let lease = self.host.repairs.lease(bytes * (shape.needed() as u64 + 1));
         let _lease = lease.await;
-        let held = self.held(target, blob.id, step).await?;
+        let held = self.held(target, blob, step).await?;
         let absent = step.iter().zip(&held).filter(|(_, held)| held.is_none());
         let absent: Vec<(u32, u32)> = absent.map(|(stripe, _)| *stripe).collect();
         let mut work = Work {
@@ -195,8 +232,8 @@ impl Rebuild {
             let fragments = self.decode(shape, target.key, run, found).await?;
             // With its owner the blob can be condemned if it died meanwhile (PROTOCOLS 19).
             let label = Label {
-                blob: blob.id,
-                owner: Some(subject.owner),
+                blob,
+                owner: Some(owner),
                 committed: false,
             };
             self.store(target, &label, run, &fragments).await?;

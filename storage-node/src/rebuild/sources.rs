@@ -33,6 +33,15 @@ struct Source {
     at: ShardAddress,
 }
 
+/// What a member holds of a blob.
+pub(crate) struct Holding {
+    pub(crate) member: usize,
+    /// None: nothing.
+    pub(crate) held: Option<InventoryBlob>,
+    /// Whether it knows all that it was given.
+    pub(crate) complete: bool,
+}
+
 /// Whom a blob was written for, as far as the other members can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Known {
@@ -269,6 +278,23 @@ impl Sources {
         } else {
             Known::Nowhere
         }
+    }
+
+    /// What each member that answers holds of a blob.
+    pub(crate) async fn holdings(&self, blob: BlobId) -> Vec<Holding> {
+        let Some(before) = blob.get().checked_sub(1) else {
+            return Vec::new();
+        };
+        let after = Some(BlobId::new(before));
+        let pages = self.members.iter().map(|source| async move {
+            let page = page(source, after, 1).await.ok()?;
+            Some(Holding {
+                member: source.member,
+                held: page.blobs.into_iter().find(|held| held.blob == blob),
+                complete: page.complete,
+            })
+        });
+        join_all(pages).await.into_iter().flatten().collect()
     }
 
     /// What the members hold of the next blobs after one, the last blob that this tells of all (no

@@ -9,6 +9,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use enfilade_cluster::api::MetadataClient;
@@ -22,8 +23,12 @@ use crate::api::append::{AppendAck, AppendHeader, AppendRequest};
 use crate::api::error::ShardError;
 use crate::api::read::{FragmentFault, InventoryPage, InventoryRequest, ReadRequest};
 use crate::api::{Cause, ShardAddress};
-use crate::engine::{Admission, Append, Blocks, Engine, EngineError, ShardKey};
+use crate::engine::{Admission, Append, Blocks, Engine, EngineError, Paced, ShardKey};
 use crate::host::{Host, Lease};
+
+/// The longest that a read of a move waits for the pace of the drive that gives: whoever asks has a
+/// deadline.
+const PACED_MAX: Duration = Duration::from_secs(5);
 
 /// Who a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +113,13 @@ impl StorageNode {
             .values()
             .map(|served| Arc::clone(&served.engine))
             .collect()
+    }
+
+    /// The engine of a drive that is served.
+    pub(crate) fn engine_of(&self, drive: DriveId) -> Option<Arc<Engine>> {
+        let drives = self.drives.read().unwrap_or_else(PoisonError::into_inner);
+        let served = drives.get(&drive)?;
+        Some(Arc::clone(&served.engine))
     }
 
     /// Takes in a volume as the root group has told it.
@@ -232,17 +244,18 @@ impl StorageNode {
     ) -> Result<(Vec<Result<Blocks, FragmentFault>>, Lease), ShardError> {
         let bytes = check::ranges(&request.ranges)?;
         let engine = self.engine(&request.at)?;
+        if request.cause == Cause::Rebalance {
+            // The drive that gives has clients, too: they are not to wait for room meanwhile.
+            engine.spend(bytes, Paced::Moves, PACED_MAX).await;
+        }
         let lease = self.host.reads.lease(bytes).await;
         let key = shard_key(&request.at);
         let began = self.host.env.clock.now();
         let mut answers = engine.read(key, request.blob, request.ranges.clone()).await;
         let read = answers.iter().flatten().map(|b| b.bytes.len() as u64).sum();
         self.host.metrics.count_read(request.cause, read);
-        match request.cause {
-            Cause::Get => engine.observe(began, read),
-            // The drive that gives has clients, too.
-            Cause::Rebalance => engine.spend(read, 1).await,
-            _ => {}
+        if request.cause == Cause::Get {
+            engine.observe(began, read);
         }
         if answers
             .iter()

@@ -5,7 +5,7 @@ use enfilade_placement::{ChainId, DriveId, EnclosureId, EnclosureState, Generati
 use crate::api::command::GroupTime;
 use crate::api::moves::{MoveOrder, Reason, Subject};
 use crate::api::root::{Addresses, RootCommand, RootRefusal, RootReply};
-use crate::api::tuning::{MAINTENANCE_MAX_MS, Tuning};
+use crate::api::tuning::{MAINTENANCE_MAX_MS, PACE_FLOOR_MIN, Tuning};
 use crate::root::read;
 
 use super::harness::{CHAIN, Root, fenced};
@@ -197,12 +197,18 @@ fn figures_are_set_when_they_can_work_together() {
     root.idle(RootCommand::Tune(tuning)).unwrap();
     assert_eq!(root.view().tuning, tuning);
     let wrong = Tuning {
-        pace_floor: 2,
-        pace_ceiling: 1,
+        pace_floor: 2 << 20,
+        pace_ceiling: 1 << 20,
         ..tuning
     };
-    let refused = root.idle(RootCommand::Tune(wrong));
-    assert!(matches!(refused, Err(RootRefusal::Unfit(_))));
+    let slow = Tuning {
+        pace_floor: PACE_FLOOR_MIN - 1,
+        ..tuning
+    };
+    for wrong in [wrong, slow] {
+        let refused = root.idle(RootCommand::Tune(wrong));
+        assert!(matches!(refused, Err(RootRefusal::Unfit(_))));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use enfilade_cluster::api::record::Place;
 use enfilade_placement::{BlobId, Volume};
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::agent::Context;
 use crate::agent::orphans::outside;
@@ -16,6 +16,8 @@ use crate::engine::{Engine, ShardKey};
 /// Blobs of one page, and questions that are under way at once.
 const PAGE: usize = 512;
 const AT_ONCE: usize = 32;
+/// Drops that are under way at once.
+const DROPS_AT_ONCE: usize = 128;
 /// Dead blobs that are remembered at once.
 const DEAD_MAX: usize = 100_000;
 
@@ -65,10 +67,14 @@ pub(super) async fn look_through(
     let all = dead.len() < DEAD_MAX;
     let host = context.node.host();
     host.env.clock.sleep(host.settings.move_dead_grace).await;
-    for blob in dead {
+    // At once, so that they share blocks and syncs.
+    let drops = dead.into_iter().map(|blob| async move {
         engine.delete(key, blob, Vec::new()).await?;
         host.metrics.garbage.inc();
-    }
+        Ok::<(), Left>(())
+    });
+    let drops = stream::iter(drops).buffer_unordered(DROPS_AT_ONCE);
+    drops.try_collect::<()>().await?;
     if all { Ok(()) } else { Err(Left::MoreDead) }
 }
 

@@ -54,7 +54,8 @@ impl Patient {
                         == u64::from(run.1 - run.0) + 1
                 };
                 if !runs.iter().all(known) {
-                    return Err(Left::NotYetReferenced(id, owner));
+                    let blob = (id, owner);
+                    return self.repair_unreferenced(context, rebuild, blob, runs).await;
                 }
                 context.ledger.set_aside(engine.id(), key, id);
                 return Ok(());

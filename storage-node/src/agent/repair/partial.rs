@@ -16,10 +16,13 @@ const PAGE: u32 = 512;
 /// Beyond so many entries that must wait, the shard stays entered as a whole.
 pub(in crate::agent) const WAITING_MAX: usize = 1000;
 
+/// A blob that waits: whom it was written for, if anybody can tell, and runs of its stripes.
+type Waiting = (BlobId, Option<Box<Owner>>, Vec<(u32, u32)>);
+
 /// Stripes of blobs that wait for their owners, up to one range more than the ledger takes.
 #[derive(Default)]
 struct Waits {
-    list: Vec<(BlobId, Option<Box<Owner>>, Vec<(u32, u32)>)>,
+    list: Vec<Waiting>,
     ranges: usize,
 }
 
