@@ -12,8 +12,8 @@ use super::{DriveError, DriveFile, Result};
 /// What is tried by itself when a longer read fails: a device's sector, or a page of the cache.
 pub(crate) const BLOCK: u64 = 4096;
 
-/// A file whose unreadable blocks are passed over, as far as `passes` says so: it is told the offset
-/// of each, and what the drive said.
+/// A file whose unreadable blocks are passed over, as far as `passes` says so: it is told the
+/// offset of each, and what the drive said.
 pub(crate) struct Lenient<'a, F> {
     file: &'a dyn DriveFile,
     passes: F,

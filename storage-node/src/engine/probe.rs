@@ -71,8 +71,8 @@ impl Engine {
     }
 
     /// A log of which what the device cannot give reads as zeros, so that it is found corrupt by
-    /// its checksums, and entered (PROTOCOLS 22). From so many places on it is the drive that fails,
-    /// and no more is taken for rot: what cannot be read now may be there all the same.
+    /// its checksums, and entered (PROTOCOLS 22). From so many places on it is the drive that
+    /// fails, and no more is taken for rot: what cannot be read now may be there all the same.
     pub(super) fn lenient<'a>(
         &'a self,
         key: ShardKey,

@@ -1,8 +1,8 @@
 //! Repair of stripes that nothing references yet: their blob may still be committed, and most often
 //! its writer died.
 //!
-//! What enough others hold is rebuilt as if it were referenced. What a member that knows all that it
-//! was given was never given was not acked (PROTOCOLS 11), and once the volume is sealed never will
+//! What enough others hold is rebuilt as if it were referenced. What a member that knows all that
+//! it was given was never given was not acked (PROTOCOLS 11), and once the volume is sealed never will
 //! be: nothing of it is missing. The rest stays in the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -86,8 +86,8 @@ impl Bay {
         self.node.append(request).await.map(|_| ())
     }
 
-    /// Appends blobs of 1 MiB behind the last one that was acked, until the drive is full. The index
-    /// gives room back now and then, so that one more may fit after one was refused.
+    /// Appends blobs of 1 MiB behind the last one that was acked, until the drive is full. The
+    /// index gives room back now and then, so that one more may fit after one was refused.
     async fn fill(&self, acked: &mut u128) {
         until(async || {
             let refused = loop {

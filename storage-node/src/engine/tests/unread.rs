@@ -46,7 +46,7 @@ async fn spoilt() -> (Rig, ShardKey) {
     (rig, shard)
 }
 
-/// What is known to be lost is exactly what the two sectors held, whoever looks, and all else reads.
+/// What is known to be lost is exactly what the two sectors held, whoever looks; all else reads.
 async fn check(rig: &Rig, shard: ShardKey, lost: &[(u128, u32)]) {
     let expected: Vec<Fault> = lost.iter().map(|(b, s)| bad(shard, *b, *s)).collect();
     assert_eq!(rig.engine.faults(99).unwrap(), expected);
