@@ -34,8 +34,17 @@ struct Opened {
     suspects: Option<Suspects>,
 }
 
-/// Shards without a log, and the last blob of their volumes that was looked at.
-type Suspects = BTreeMap<ShardKey, Option<BlobId>>;
+/// Shards without a log, and how far the blobs of their volumes were looked at.
+type Suspects = BTreeMap<ShardKey, Asked>;
+
+/// How far the blobs of a volume were looked at, on this way through them.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    /// The last one.
+    after: Option<BlobId>,
+    /// Whether one was not committed: it may have been written here before the log was lost.
+    open: bool,
+}
 
 /// What the other members tell of a shard without a log.
 enum Verdict {
@@ -43,8 +52,8 @@ enum Verdict {
     Lost,
     /// It has nothing to hold.
     Empty,
-    /// Not all was heard: to be asked again, after this blob.
-    Open(Option<BlobId>),
+    /// Not all was heard: to be gone on with.
+    Open(Asked),
 }
 
 /// Looks for logs that are gone until the agent stops.
@@ -137,7 +146,7 @@ async fn compare(context: &Context, drives: &mut BTreeMap<DriveId, Opened>) {
             if let (Some(suspects), Some(engine)) = (found.get_mut(&drive), context.engine(drive))
                 && engine.shard_stats(key).is_none()
             {
-                suspects.insert(key, None);
+                suspects.insert(key, Asked::default());
             }
         }
     }
@@ -171,33 +180,27 @@ async fn judge(context: &Context, engine: &Arc<Engine>, suspects: &mut Suspects)
     let Some(volumes) = context.volumes(&ids).await else {
         return;
     };
-    for (key, after) in std::mem::take(suspects) {
+    for (key, asked) in std::mem::take(suspects) {
         let Some(volume) = ours(&volumes, engine.id(), key) else {
             continue;
         };
-        match hear(context, volume, key.member, after).await {
+        match hear(context, volume, key.member, asked).await {
             // Unless it was made meanwhile, by the write that was heard of.
             Verdict::Lost => enter(engine, Gone::unknown(key), volume.epoch).await,
             Verdict::Empty => {}
-            Verdict::Open(after) => {
-                suspects.insert(key, after);
+            Verdict::Open(asked) => {
+                suspects.insert(key, asked);
             }
         }
     }
 }
 
 /// Looks for a blob that stores fragments in a shard, among those of the other members.
-async fn hear(
-    context: &Context,
-    volume: &Volume,
-    member: u8,
-    mut after: Option<BlobId>,
-) -> Verdict {
+async fn hear(context: &Context, volume: &Volume, member: u8, mut asked: Asked) -> Verdict {
     let (view, nodes) = (context.view(), context.nodes.as_ref());
     let sources = Sources::of(&view, nodes, volume, member, Cause::Repair);
-    let mut open = false;
     for _ in 0..BLOB_PAGES {
-        let (held, end, complete) = sources.inventory(after, BLOBS).await;
+        let (held, end, complete) = sources.inventory(asked.after, BLOBS).await;
         let owned = held.into_iter().filter_map(|held| {
             let owner = held.owner?;
             Some((held.blob, owner))
@@ -206,24 +209,23 @@ async fn hear(
             match context.metadata.blob(&owner.at, id).await {
                 Ok(Some(blob)) if stores(&blob, volume.id, member) => return Verdict::Lost,
                 Ok(Some(_)) => {}
-                Ok(None) => open = true,
+                Ok(None) => asked.open = true,
                 Err(error) => {
                     tracing::debug!(%error, "the owner of a blob does not answer");
-                    return Verdict::Open(after);
+                    return Verdict::Open(asked);
                 }
             }
         }
         if complete < volume.profile.k() {
-            return Verdict::Open(after);
+            return Verdict::Open(asked);
         }
         match end {
-            // What is not committed yet may have been written here, before the log was lost.
-            None if open => return Verdict::Open(None),
+            None if asked.open => return Verdict::Open(Asked::default()),
             None => return Verdict::Empty,
-            end => after = end,
+            end => asked.after = end,
         }
     }
-    Verdict::Open(after)
+    Verdict::Open(asked)
 }
 
 /// Whether a blob stores fragments in a member of a volume.
