@@ -17,7 +17,10 @@
 //! drive that still fits finds the cheapest set. Prices of one on drives that hold too much count
 //! what must leave, of minus one on drives that hold too little what must enter, none what is lost
 //! or crowded; prices from a finished plan ([`crate::plan`]) account for all of it at once. The
-//! largest of the four is told. Tests compare it with an exhaustive search.
+//! largest of these is told, and that of whole shards ([`whole`]). Tests compare it with an
+//! exhaustive search.
+
+mod whole;
 
 use crate::plan::level::Goal;
 use crate::plan::sites::{Role, Sites, VACANT};
@@ -57,7 +60,7 @@ pub(crate) fn least(mut case: Case<'_>, prices: Option<&Prices>) -> u64 {
         .map(|prices| case.dual(prices))
         .max()
         .unwrap_or(0);
-    u64::try_from(most).unwrap_or(0)
+    u64::try_from(most).unwrap_or(0).max(case.whole())
 }
 
 /// Drives that a volume may go to, cheapest first.
@@ -138,17 +141,7 @@ impl Case<'_> {
 
     fn greedy(&self, volume: usize, prices: &Prices, market: &Market) -> i64 {
         let origins = self.table.origins(volume);
-        let limits = self.goal.limits[self.table.profile(volume)];
-        let mut reached = Tally::of(self, usize::MAX, usize::MAX);
-        let members = self.table.members(volume).iter();
-        let placed = members.filter(|d| !self.sites.must_go(**d));
-        let placed = placed.map(|drive| reached.add(*drive)).count();
-        let worst = reached.worst();
-        let mut tally = Tally::of(
-            self,
-            limits.enclosure.max(worst.0),
-            limits.chain.max(worst.1),
-        );
+        let (mut tally, placed) = self.tally(volume);
         let (mut paid, mut count) = (0, 0);
         let mut kept: Vec<(i64, u32)> = Vec::with_capacity(origins.len());
         for (index, drive) in origins.iter().enumerate() {
@@ -186,6 +179,40 @@ impl Case<'_> {
             }
         }
         paid
+    }
+
+    /// How many members of a volume may be where, and how many there are to be: as the limits say,
+    /// or as bad as the plan got.
+    fn tally(&self, volume: usize) -> (Tally<'_>, usize) {
+        let limits = self.goal.limits[self.table.profile(volume)];
+        let mut reached = Tally::of(self, usize::MAX, usize::MAX);
+        let members = self.table.members(volume).iter();
+        let placed = members.filter(|d| !self.sites.must_go(**d));
+        let placed = placed.map(|drive| reached.add(*drive)).count();
+        let worst = reached.worst();
+        let tally = Tally::of(
+            self,
+            limits.enclosure.max(worst.0),
+            limits.chain.max(worst.1),
+        );
+        (tally, placed)
+    }
+
+    /// The most members of a volume that can stay where they were.
+    fn kept(&self, volume: usize) -> usize {
+        let (mut tally, placed) = self.tally(volume);
+        let origins = self.table.origins(volume);
+        let frozen = |drive: &u32| self.sites.role(*drive) == Role::Stays;
+        let mut count = 0;
+        for drive in origins.iter().filter(|drive| frozen(drive)) {
+            count += usize::from(tally.add(*drive));
+        }
+        for (index, drive) in origins.iter().enumerate() {
+            let free = !frozen(drive) && !self.sites.must_go(*drive);
+            let first = !origins[..index].contains(drive);
+            count += usize::from(free && first && count < placed && tally.add(*drive));
+        }
+        count
     }
 }
 

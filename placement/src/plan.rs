@@ -26,6 +26,7 @@ pub(crate) mod level;
 mod moves;
 mod passes;
 mod refuse;
+mod shrink;
 pub(crate) mod sites;
 mod spread;
 mod state;
@@ -187,6 +188,7 @@ pub fn plan<V: Borrow<Volume>>(input: &Input<'_>, volumes: impl IntoIterator<Ite
     let mut bound_bytes = least(&state, &used, None);
     if state.moved() > bound_bytes || !state.uneven().is_empty() || !state.crowded().is_empty() {
         let prices = finish::finish(&mut state, input.seed);
+        shrink::shrink(&mut state);
         bound_bytes = least(&state, &used, Some(&prices));
     }
 

@@ -292,3 +292,30 @@ fn with_shards_of_mixed_sizes_a_plan_moves_at_most_one_shard_more_than_the_least
     assert!(moved * 100 <= least_of * 102, "{all}");
     assert!(bound * 100 >= least_of * 96, "{all}");
 }
+
+#[test]
+fn with_shards_of_any_sizes_plan_and_bound_are_near_the_least() {
+    let mut random = SplitMix64::new(5);
+    let (mut moved, mut least_of, mut bound, mut far, mut count) = (0, 0, 0, 0, 0);
+    for case in 0..3_000 {
+        let mut small = Small::draw(&mut random);
+        for volume in small.world.volumes.values_mut() {
+            volume.bytes = 20 + 10 * random.index(99) as u64;
+        }
+        let plan = small.world.plan();
+        let least = least_of_all(&small.world, &plan);
+        let summary = plan.summary;
+        let what = format!("case {case}: {least}, {summary:?}");
+        assert!(summary.bound_bytes <= least, "{what}");
+        assert!(least <= summary.moved_bytes, "{what}");
+        moved += summary.moved_bytes;
+        least_of += least;
+        bound += summary.bound_bytes;
+        far += usize::from(summary.moved_bytes * 100 > least * 105);
+        count += usize::from(least > 0);
+    }
+    let all = format!("{moved} moved, {least_of} at least, {bound} by the bound, {far} of {count}");
+    assert!(moved * 1000 <= least_of * 1003, "{all}");
+    assert!(bound * 1000 >= least_of * 985, "{all}");
+    assert!(far * 100 <= count, "{all}");
+}

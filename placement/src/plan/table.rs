@@ -104,6 +104,11 @@ impl Table {
         self.members[place as usize]
     }
 
+    /// The drive that a place was on at first.
+    pub(crate) fn origin(&self, place: u32) -> u32 {
+        self.origin[place as usize]
+    }
+
     /// Whether the member at a place is not where it was.
     pub(crate) fn is_moving(&self, place: u32) -> bool {
         self.members[place as usize] != self.origin[place as usize]
