@@ -89,6 +89,9 @@ pub struct KeeperSettings {
     pub drive_out: Duration,
     /// The least time between two plans of moves, unless drives come or go.
     pub plans: Duration,
+    /// The least time between two plans that only make drives evenly full, unless drives come or go:
+    /// what is written meanwhile goes to the emptiest anyhow, and may make up for it.
+    pub evenings: Duration,
     /// Moves that are under way at once, in all, and on one drive.
     pub moves_at_once: u32,
     /// As above.
@@ -151,6 +154,7 @@ impl Default for KeeperSettings {
             deletion_max: Duration::from_secs(30),
             drive_out: Duration::from_secs(600),
             plans: Duration::from_secs(5),
+            evenings: Duration::from_secs(120),
             moves_at_once: 256,
             moves_per_drive: 2,
             garbage_grace: Duration::from_millis(GARBAGE_GRACE_MS),

@@ -33,6 +33,8 @@ pub struct DriveBeat {
     pub capacity: u64,
     /// Bytes in use.
     pub used: u64,
+    /// Of those, bytes of shard logs, with all that is dead in them or only waits to be dropped.
+    pub logs: u64,
     /// Why it is not healthy, for people; empty when it is. At most [`TEXT_MAX`] bytes.
     pub reason: String,
     /// Where another drive with the same UUID was found, for people; empty when nowhere
@@ -50,6 +52,7 @@ impl DriveBeat {
             state,
             capacity,
             used,
+            logs: 0,
             reason: String::new(),
             twin: String::new(),
             scrub: None,

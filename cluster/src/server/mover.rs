@@ -2,8 +2,10 @@
 //!
 //! A plan ([`enfilade_placement::plan`]) is made of the whole table of volumes, apart from the
 //! leader's loop, and is then begun piece by piece: so many moves at once a drive, and in all. When
-//! what it was made for changes (a drive is lost, added or to be emptied), the rest of it is thrown
-//! away. Nothing of this is durable: intents are, and another leader plans again.
+//! what it was made for changes (a drive is given up, added or to be emptied), the rest of it is
+//! thrown away. When drives are only away, or back, it goes on with what can be moved, and the next
+//! plan does not wait for its end. Nothing of this is durable: intents are, and another leader plans
+//! again.
 
 mod basis;
 mod survey;
@@ -43,6 +45,10 @@ pub(super) struct MoveKeeper {
     queue: VecDeque<Move>,
     /// Whether anything was missing from a volume, in whatever state.
     incomplete: bool,
+    /// When a plan was taken up last that made drives evenly full; none: for other drives, if ever.
+    evened: Option<Duration>,
+    /// Whether the last plan would have done more of that, and was put off.
+    put_off: bool,
     /// When it was asked for, and at which revision of the root state.
     planned: Option<(Duration, u64)>,
 }
@@ -88,8 +94,10 @@ impl MoveKeeper {
         let basis = self.absent.basis(scene);
         let ended = useless(scene.view, &basis);
         let mut commands = Vec::new();
-        if self.basis.as_ref() != Some(&basis) {
+        let made_for = self.basis.as_ref();
+        if !made_for.is_some_and(|made_for| made_for.is_as(&basis)) {
             self.queue.clear();
+            self.evened = None;
         }
         if self
             .planning
@@ -100,7 +108,7 @@ impl MoveKeeper {
             match plan.await {
                 Ok(Err(error)) => tracing::warn!(error, "the volumes cannot be read for a plan"),
                 // What it was made for is another by now.
-                Ok(Ok(_)) if made_for != basis => {}
+                Ok(Ok(_)) if !made_for.is_as(&basis) => {}
                 Ok(Ok(survey)) => {
                     survey.show();
                     self.incomplete = survey.incomplete;
@@ -115,12 +123,17 @@ impl MoveKeeper {
             let ground = Ground::new(scene, basis.clone(), goes_on);
             let pages = Arc::clone(pages);
             let plan = tokio::task::spawn_blocking(move || ground.survey(&pages));
-            self.planning = Some((basis, plan));
+            self.planning = Some((basis.clone(), plan));
         }
         if !ended.is_empty() {
+            // What they were planned for is not done.
+            self.evened = None;
             commands.push(RootCommand::CancelMoves(ended.into_iter().collect()));
         }
-        commands.extend(self.begin_moves(scene, volume)?);
+        commands.extend(self.begin_moves(scene, &basis, volume)?);
+        if commands.is_empty() {
+            commands.extend(self.finish(scene));
+        }
         gauge(scene.view, &self.queue);
         Ok(commands)
     }
@@ -135,10 +148,16 @@ impl MoveKeeper {
         let Some((at, revision)) = self.planned else {
             return true;
         };
-        if self.basis.as_ref() != Some(basis) {
+        let Some(made_for) = self.basis.as_ref().filter(|one| one.is_as(basis)) else {
             return true;
+        };
+        let pause = scene.settings.plans;
+        let since = scene.now.saturating_sub(at);
+        // What is away may leave volumes without any redundant shard.
+        if !made_for.is_just_as(basis) {
+            return since >= pause;
         }
-        if scene.view.revision == revision {
+        if scene.view.revision == revision && !(self.put_off && self.may_even(scene)) {
             return false;
         }
         let moves = &scene.view.moves;
@@ -152,11 +171,48 @@ impl MoveKeeper {
             true => 1,
             false => PAUSES_UNDER_WAY,
         };
-        scene.now.saturating_sub(at) >= scene.settings.plans * pauses
+        since >= pause * pauses
+    }
+
+    /// Ends a plan of which nothing is left. Its shards may have become smaller until they were moved,
+    /// or moves been refused: then bytes seem to be left for ever.
+    fn finish(&self, scene: &Scene<'_>) -> Option<RootCommand> {
+        let moves = &scene.view.moves;
+        let makes = moves.intents.iter().any(|one| one.stage == Stage::Make);
+        let left = makes || !self.queue.is_empty() || self.planning.is_some();
+        let over = !left && self.basis.is_some() && moves.backlog_bytes() > 0;
+        over.then_some(RootCommand::NotePlan(PlanNote {
+            bytes: 0,
+            bound_bytes: 0,
+            done_before: 0,
+            ..moves.plan
+        }))
+    }
+
+    /// Whether all that a plan does may as well be done later.
+    fn can_wait(&self, scene: &Scene<'_>, plan: &Plan) -> bool {
+        let only_evens = plan.moves.iter().all(|step| evens(step));
+        only_evens && !plan.moves.is_empty() && !self.may_even(scene)
+    }
+
+    /// Whether drives were not made evenly full just now.
+    fn may_even(&self, scene: &Scene<'_>) -> bool {
+        let pause = scene.settings.evenings;
+        let recent = |at: Duration| scene.now.saturating_sub(at) < pause;
+        !self.evened.is_some_and(recent)
     }
 
     /// Takes a plan up; the commands that go before its moves.
-    fn take_up(&mut self, scene: &Scene<'_>, basis: Basis, plan: Plan) -> Vec<RootCommand> {
+    fn take_up(&mut self, scene: &Scene<'_>, basis: Basis, mut plan: Plan) -> Vec<RootCommand> {
+        self.put_off = self.can_wait(scene, &plan);
+        if self.put_off {
+            plan.moves.clear();
+            plan.seals.clear();
+            (plan.summary.moved_bytes, plan.summary.bound_bytes) = (0, 0);
+        }
+        if plan.moves.iter().any(evens) {
+            self.evened = Some(scene.now);
+        }
         let summary = &plan.summary;
         if !plan.moves.is_empty() {
             tracing::info!(
@@ -193,10 +249,11 @@ impl MoveKeeper {
     }
 
     /// Begins as many moves as there is room for. Repairs do not wait for other moves, nor for a
-    /// drive that is lost.
+    /// drive that is lost. What cannot be made as it was planned is left to the next plan.
     fn begin_moves<E>(
         &mut self,
         scene: &Scene<'_>,
+        basis: &Basis,
         volume: impl Fn(VolumeId) -> Result<Option<Volume>, E>,
     ) -> Result<Option<RootCommand>, E> {
         let (settings, moves) = (scene.settings, &scene.view.moves);
@@ -209,6 +266,10 @@ impl MoveKeeper {
         }
         let (mut orders, mut left) = (Vec::new(), VecDeque::new());
         while let Some(step) = self.queue.pop_front() {
+            if !can_be_made(basis, &step) {
+                self.evened = None;
+                continue;
+            }
             let (slots, drives) = if step.is_rebuild() {
                 (&mut repairs, vec![step.to])
             } else {
@@ -233,6 +294,10 @@ impl MoveKeeper {
         self.queue = left;
         Ok((!orders.is_empty()).then_some(RootCommand::BeginMoves(orders)))
     }
+}
+
+fn evens(step: &Move) -> bool {
+    step.reason == plan::Reason::Rebalance
 }
 
 /// Moves under way, in all and by drive.
@@ -261,15 +326,31 @@ fn ends(from: Option<DriveId>, to: DriveId) -> Vec<DriveId> {
     from.into_iter().chain([to]).collect()
 }
 
-/// Intents that are of no use any more: their target is lost, or what they rebuild came back.
+/// Whether a move can be made as things are: its target takes shards, and its source is there, or
+/// lost.
+fn can_be_made(basis: &Basis, step: &Move) -> bool {
+    let own = |drive: &DriveId| {
+        let state = basis.topology().drives.get(drive).map(|drive| drive.state);
+        basis.is_there(*drive) && state != Some(DriveState::Returned)
+    };
+    let source = match step.is_rebuild() {
+        true => !step.from.as_ref().is_some_and(own),
+        false => step.from.is_none_or(|drive| basis.is_there(drive)),
+    };
+    source && basis.takes(step.to)
+}
+
+/// Intents that are of no use any more: their target is lost or cannot be reached, or what they
+/// rebuild came back. As long as they go on, no plan has anything else for their shards: a target
+/// that is away, maybe for the time of a maintenance, must not keep a volume thin.
 fn useless(view: &RootView, basis: &Basis) -> BTreeSet<IntentId> {
     let lost = |drive: &DriveId| {
         let there = basis.topology().drives.get(drive);
-        let out = basis
+        let away = basis
             .topology()
             .enclosure_of(*drive)
-            .is_none_or(|enclosure| enclosure.state == EnclosureState::Out);
-        out || there.is_none_or(|drive| !drive.state.is_served())
+            .is_none_or(|enclosure| enclosure.state >= EnclosureState::Down);
+        away || there.is_none_or(|drive| !drive.state.is_served())
     };
     let back = |intent: &Intent| {
         let own = |drive: DriveId| {

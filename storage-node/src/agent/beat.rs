@@ -33,11 +33,17 @@ pub(super) async fn beat(context: Arc<Context>) {
 fn compose(context: &Context) -> Heartbeat {
     let identity = context.node.identity();
     let (twins, scrubs) = (context.twins(), context.scrubs());
+    let engines = context.engines();
+    let logs = |drive: DriveId| {
+        let fill = engines.get(&drive).and_then(|engine| engine.fill().ok());
+        fill.map_or(0, |fill| fill.logs)
+    };
     let drive = |(drive, condition): (DriveId, super::Condition)| DriveBeat {
         drive,
         state: condition.state,
         capacity: condition.capacity,
         used: condition.used,
+        logs: logs(drive),
         twin: match twins.get(&drive) {
             Some(twin) => short(twin),
             None if condition.twice => short(condition.reason.as_deref().unwrap_or_default()),

@@ -97,6 +97,8 @@ pub struct Fill {
     pub capacity: u64,
     /// Bytes in use, by us or by others.
     pub used: u64,
+    /// Bytes of shard logs.
+    pub logs: u64,
     /// Bytes of dropped fragments that still take room.
     pub dead: u64,
 }
@@ -395,6 +397,7 @@ impl Engine {
         Fill {
             capacity,
             used: capacity - free,
+            logs: ours,
             dead,
         }
     }

@@ -81,6 +81,7 @@ pub(super) async fn an_enclosure_and_its_drives_are_entered(subject: &Subject) {
         state: DriveState::Healthy,
         capacity: 1 << 30,
         used: 7,
+        logs: 5,
         reason: "a reason".to_owned(),
         twin: String::new(),
         scrub: Some(ScrubBeat {

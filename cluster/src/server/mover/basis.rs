@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enfilade_placement::plan::Wait;
-use enfilade_placement::{DriveId, DriveState, Topology};
+use enfilade_placement::{
+    ChainId, Drive, DriveId, DriveState, EnclosureId, EnclosureState, Topology,
+};
 
 use super::Scene;
 use crate::api::root::RootView;
@@ -20,18 +22,99 @@ pub(super) struct Basis {
     pub(super) leaving: BTreeSet<DriveId>,
     /// Absent drives that are not given up.
     pub(super) waiting: BTreeMap<DriveId, Wait>,
+    /// How the enclosures are linked: that of each, and whether it is closed to a ring.
+    links: Vec<(EnclosureId, ChainId, bool)>,
+    /// What becomes of each drive.
+    fates: Vec<(DriveId, EnclosureId, u64, Fate)>,
+    /// Drives that take shards now, in order.
+    takes: Vec<DriveId>,
+    /// Drives that can be read now, in order.
+    there: Vec<DriveId>,
 }
 
-impl PartialEq for Basis {
-    fn eq(&self, other: &Self) -> bool {
-        let same = Arc::ptr_eq(&self.view, &other.view) || self.topology() == other.topology();
-        same && self.leaving == other.leaving && self.waiting == other.waiting
-    }
+/// What becomes of a drive in a plan, for longer than a flap lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is given up: what it held is rebuilt.
+    Lost,
+    /// It is emptied.
+    Leaves,
+    /// It stays, and may be away for a while.
+    Stays,
 }
 
 impl Basis {
+    fn new(
+        view: &Arc<RootView>,
+        leaving: BTreeSet<DriveId>,
+        waiting: BTreeMap<DriveId, Wait>,
+    ) -> Self {
+        let topology = &view.topology;
+        let links = topology.enclosures.values().map(|one| {
+            let chain = topology.chains.get(&one.chain);
+            (one.id, one.chain, chain.is_some_and(|chain| chain.closed))
+        });
+        let fates = topology.drives.values().map(|drive| {
+            let fate = fate(topology, drive, &leaving, &waiting);
+            (drive.id, drive.enclosure, drive.capacity, fate)
+        });
+        let drives = || topology.drives.keys().copied();
+        Self {
+            links: links.collect(),
+            fates: fates.collect(),
+            takes: drives()
+                .filter(|id| topology.takes_volumes(*id) && !leaving.contains(id))
+                .collect(),
+            there: drives().filter(|id| topology.is_present(*id)).collect(),
+            view: Arc::clone(view),
+            leaving,
+            waiting,
+        }
+    }
+
     pub(super) fn topology(&self) -> &Topology {
         &self.view.topology
+    }
+
+    /// Whether a plan that was made for the other is one for this, too. Drives that are away for a
+    /// while and come back change nothing of it: with one that flaps no plan would ever be carried
+    /// out (PROTOCOLS 23). Moves that cannot be made meanwhile are left out of it.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.links == other.links && self.fates == other.fates
+    }
+
+    /// Whether there is also nothing that came, went, or is waited for otherwise.
+    pub(super) fn is_just_as(&self, other: &Self) -> bool {
+        self.is_as(other)
+            && self.takes == other.takes
+            && self.there == other.there
+            && self.waiting == other.waiting
+    }
+
+    /// Whether a shard can be put on a drive now.
+    pub(super) fn takes(&self, drive: DriveId) -> bool {
+        self.takes.binary_search(&drive).is_ok()
+    }
+
+    /// Whether a drive can be read now.
+    pub(super) fn is_there(&self, drive: DriveId) -> bool {
+        self.there.binary_search(&drive).is_ok()
+    }
+}
+
+fn fate(
+    topology: &Topology,
+    drive: &Drive,
+    leaving: &BTreeSet<DriveId>,
+    waiting: &BTreeMap<DriveId, Wait>,
+) -> Fate {
+    let enclosure = topology.enclosures.get(&drive.enclosure);
+    let out = enclosure.is_none_or(|one| one.state == EnclosureState::Out);
+    let works = drive.state.is_served() || waiting.contains_key(&drive.id);
+    match () {
+        () if out || !works => Fate::Lost,
+        () if leaving.contains(&drive.id) || drive.state == DriveState::Returned => Fate::Leaves,
+        () => Fate::Stays,
     }
 }
 
@@ -68,11 +151,7 @@ impl Absent {
         metrics()
             .waiting_drives
             .set(i64::try_from(count).unwrap_or(i64::MAX));
-        Basis {
-            view: Arc::clone(view),
-            leaving,
-            waiting,
-        }
+        Basis::new(view, leaving, waiting)
     }
 
     /// Drives that do not work and are not given up: the wait is not over, or it would be an

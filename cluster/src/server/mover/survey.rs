@@ -30,8 +30,8 @@ pub(super) struct Ground {
     targets: BTreeMap<(VolumeId, u8), DriveId>,
     /// Bytes of the shards of volumes that are not sealed, as last heard.
     heard: BTreeMap<VolumeId, u64>,
-    /// Bytes in use on drives, as last heard.
-    used: BTreeMap<DriveId, u64>,
+    /// Bytes in use on drives, and those of shard logs among them, as last heard.
+    used: BTreeMap<DriveId, (u64, u64)>,
     /// Hours from a loss to its rebuild.
     wait_hours: f64,
     seed: u64,
@@ -70,7 +70,9 @@ impl Ground {
             heard: open
                 .map(|one| (one.id, super::super::planner::bytes(one, scene.beats)))
                 .collect(),
-            used: drives.map(|drive| (drive.drive, drive.used)).collect(),
+            used: drives
+                .map(|drive| (drive.drive, (drive.used, drive.logs)))
+                .collect(),
             wait_hours: scene.settings.drive_out.as_secs_f64() / 3600.0,
             seed: scene.seed,
         }
@@ -112,7 +114,7 @@ impl Ground {
         all.end()?;
         let view = &self.basis.view;
         let used = |drive: DriveId| {
-            let heard = self.used.get(&drive).copied().unwrap_or(0);
+            let (heard, _) = self.used.get(&drive).copied().unwrap_or_default();
             heard.max(shards.get(&drive).copied().unwrap_or(0))
         };
         Ok(Survey {
@@ -125,12 +127,14 @@ impl Ground {
         })
     }
 
-    /// Bytes in use that are no shards, in whole shards: what is less says nothing.
+    /// Bytes in use that are no shards, in whole shards: what is less says nothing. Dead fragments
+    /// in logs and shards that were moved away count as shards: both go by themselves, and a plan
+    /// that made room for them would be undone by the next.
     fn other(&self, shards: &BTreeMap<DriveId, u64>) -> BTreeMap<DriveId, u64> {
         let grain = self.basis.view.volume_target.max(1);
-        let more = |(drive, used): (&DriveId, &u64)| {
+        let more = |(drive, (used, logs)): (&DriveId, &(u64, u64))| {
             let own = shards.get(drive).copied().unwrap_or(0);
-            let more = used.saturating_sub(own);
+            let more = used.saturating_sub(own.max(*logs));
             (*drive, more - more % grain)
         };
         self.used.iter().map(more).collect()

@@ -86,6 +86,7 @@ mod tests {
         let fill = Fill {
             capacity: 1000 * MIB,
             used: used * MIB,
+            logs: 0,
             dead: 0,
         };
         let key = choose(shards.iter().copied(), &fill, (15, 95));
