@@ -29,8 +29,10 @@ pub struct PathSettings {
     pub run_fill_time: Duration,
     /// A body that has not ended by then is broken off (PROTOCOLS 19).
     pub body_time_max: Duration,
-    /// A member that has not acked an append by then is late (PROTOCOLS 14).
+    /// A member that has not acked an append by then is late (PROTOCOLS 14), whatever is usual.
     pub append_deadline: Duration,
+    /// The least that a member is given for an append, however quick they are usually.
+    pub append_deadline_min: Duration,
     /// How long a body waits for a volume that takes it: until an enclosure that died is known to
     /// be down (10 s), and volumes without it are open.
     pub volume_wait: Duration,
@@ -65,7 +67,8 @@ impl Default for PathSettings {
             budget_wait: Duration::from_secs(10),
             run_fill_time: Duration::from_secs(1),
             body_time_max: Duration::from_secs(12 * 60 * 60),
-            append_deadline: Duration::from_secs(4),
+            append_deadline: Duration::from_secs(10),
+            append_deadline_min: Duration::from_secs(2),
             volume_wait: Duration::from_secs(20),
             shun_time: Duration::from_secs(5),
             read_deadline: Duration::from_secs(10),

@@ -69,7 +69,7 @@ pub struct Settings {
     pub scrub_rate_max: ByteSize,
     /// How often a node looks whether the logs of its shards are still there.
     pub presence_interval: Duration,
-    /// How long a client waits for an append.
+    /// How long a client waits for an append, whose caller may wait less (PROTOCOLS 14).
     pub append_deadline: Duration,
     /// How long a client waits for a read or a page of an inventory.
     pub read_deadline: Duration,
@@ -132,7 +132,7 @@ impl Default for Settings {
             scrub_rate_min: ByteSize::mib(1),
             scrub_rate_max: ByteSize::mib(64),
             presence_interval: Duration::from_secs(10),
-            append_deadline: Duration::from_secs(5),
+            append_deadline: Duration::from_secs(12),
             read_deadline: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
             heartbeat: Duration::from_secs(1),

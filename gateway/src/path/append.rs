@@ -118,14 +118,21 @@ async fn append_member(
     };
     let request = AppendRequest { header, fragments };
     let clock = &*inner.env.clock;
-    let until = clock.now() + inner.settings.append_deadline;
+    let (began, given) = (
+        clock.now(),
+        inner.appends.append_late_after(&inner.settings),
+    );
+    let until = began + given;
     let (mut pause, mut resent) = (BUSY_PAUSE, false);
     loop {
         let left = until.saturating_sub(clock.now());
         let append = within(clock, left, client.append(request.clone()));
         let late = || ShardError::Unreachable("late".to_owned());
         let error = match append.await.ok_or_else(late).and_then(|result| result) {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                inner.appends.observe(clock.now().saturating_sub(began));
+                return Ok(());
+            }
             Err(error) => error,
         };
         let invalid = matches!(error, ShardError::Invalid(_));
@@ -135,6 +142,9 @@ async fn append_member(
             clock.sleep(pause).await;
             pause *= 2;
         } else {
+            if clock.now() >= until {
+                inner.appends.observe(given);
+            }
             return Err(error);
         }
     }

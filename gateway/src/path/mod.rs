@@ -78,6 +78,8 @@ struct Inner {
     /// Volumes that were asked for anew not long ago.
     looked: Shunned<VolumeId>,
     latency: Latency,
+    /// Of appends.
+    appends: Latency,
     write_budget: Budget,
     read_budget: Budget,
     metrics: PathMetrics,
@@ -105,6 +107,7 @@ impl DataPath {
             sick: Shunned::new(settings.shun_time),
             looked: Shunned::new(settings.shun_time),
             latency: Latency::default(),
+            appends: Latency::default(),
             write_budget: Budget::new(settings.write_budget, metrics.write_budget.clone()),
             read_budget: Budget::new(settings.read_budget, metrics.read_budget.clone()),
             metrics,
