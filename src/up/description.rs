@@ -38,6 +38,10 @@ pub(crate) struct Description {
     /// Whether its birth is complete. Until then drives are formatted at the next start; after it
     /// an empty folder is a drive that is gone (PROTOCOLS 26).
     pub(crate) born: bool,
+    /// Bytes that each drive takes for its own: all share one file system. None: a share of it by
+    /// the number of drives that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drive_bytes: Option<u64>,
     /// Enclosures that it had: their ids are not given again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) removed: Vec<EnclosureId>,
@@ -137,6 +141,7 @@ impl Description {
             drives: wish.drives.unwrap_or(DRIVES_DEFAULT),
             chains: wish.chains.unwrap_or(CHAINS_DEFAULT),
             born: false,
+            drive_bytes: None,
             removed: Vec::new(),
             members: Vec::new(),
         };

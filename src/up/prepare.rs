@@ -11,6 +11,7 @@ use crate::admin::server::bind;
 use crate::cli::UpArgs;
 use crate::credentials::{RootCredentials, Token};
 use crate::files;
+use crate::os;
 use crate::up::description::{Description, Wish};
 use crate::up::layout::Layout;
 use crate::up::lock::{FolderLock, refuse_survivors};
@@ -54,7 +55,7 @@ pub(crate) async fn prepare(args: &UpArgs, env: &Env) -> Result<Prepared> {
     }
     let described = Description::read(&layout)?;
     let kept = Token::from_file(&layout.token())?;
-    let (description, token) = match (described, kept) {
+    let (mut description, token) = match (described, kept) {
         (Some(description), Some(token)) => {
             description.agree(wish)?;
             if token.cluster != description.cluster {
@@ -86,6 +87,11 @@ pub(crate) async fn prepare(args: &UpArgs, env: &Env) -> Result<Prepared> {
         credentials.write(&layout.credentials())?;
     }
     token.write(&layout.token())?;
+    if !description.born && description.drive_bytes.is_none() {
+        let count = description.drive_count().max(1) as u64;
+        let size = os::file_system_size(layout.root()).ok();
+        description.drive_bytes = size.map(|size| size / count);
+    }
     description.write(&layout)?;
     Ok(Prepared {
         layout,
