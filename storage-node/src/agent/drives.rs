@@ -271,6 +271,7 @@ pub(super) async fn checkpoint(context: Arc<Context>) {
 mod tests {
     use super::*;
 
+    /// PROTOCOLS 23.
     #[test]
     fn a_drive_that_flaps_is_tried_less_and_less_often_until_it_was_well_for_long() {
         let (unit, mut backoff) = (Duration::from_secs(30), Backoff { times: 1 });

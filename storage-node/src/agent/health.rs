@@ -159,6 +159,7 @@ mod tests {
         assert_eq!(drive.run(1, Some(QUICK)), DriveState::Healthy);
     }
 
+    /// PROTOCOLS 23.
     #[test]
     fn a_drive_that_flaps_stays_slow_for_longer_and_longer() {
         let mut drive = Drive::new();
@@ -192,6 +193,7 @@ mod tests {
         assert_eq!(drive.run(1000, None), DriveState::Slow);
     }
 
+    /// PROTOCOLS 15.
     #[test]
     fn a_drive_is_full_at_one_limit_and_not_below_another() {
         let mut health = Health::default();

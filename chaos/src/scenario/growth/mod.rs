@@ -338,13 +338,14 @@ impl Growth {
     ) -> anyhow::Result<()> {
         let (moved, rebuilt) = seen.bytes();
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let ratio = match seen.bound_bytes {
+        let of_bound = |bytes: u64| match seen.bound_bytes {
             0 => "-".to_owned(),
-            bound => format!("{:.3}", seen.plan_bytes as f64 / bound as f64),
+            bound => format!("{:.3}", bytes as f64 / bound as f64),
         };
+        let (planned, made) = (of_bound(seen.plan_bytes), of_bound(moved + rebuilt));
         self.stage.say(&format!(
             "'{name}' was done after {:.0} s: moved {:.1} MiB, rebuilt {:.1} MiB; largest plan \
-             {:.1} MiB, bound {:.1} MiB, plan/bound {ratio}",
+             {:.1} MiB, bound {:.1} MiB, plan/bound {planned}, moved/bound {made}",
             settled.as_secs_f64(),
             mib(moved),
             mib(rebuilt),

@@ -134,6 +134,7 @@ async fn a_steady_overwrite_load_takes_less_than_1_3_times_what_is_live() {
     }
 }
 
+/// PROTOCOLS 15.
 #[tokio::test]
 async fn a_full_drive_takes_deletes_fences_and_compaction_and_then_appends() {
     let host = Host::new(Env::seeded(7), Settings::default());
