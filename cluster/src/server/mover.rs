@@ -191,7 +191,7 @@ impl MoveKeeper {
 
     /// Whether all that a plan does may as well be done later.
     fn can_wait(&self, scene: &Scene<'_>, plan: &Plan) -> bool {
-        let only_evens = plan.moves.iter().all(|step| evens(step));
+        let only_evens = plan.moves.iter().all(evens);
         only_evens && !plan.moves.is_empty() && !self.may_even(scene)
     }
 

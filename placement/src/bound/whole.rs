@@ -94,7 +94,7 @@ impl Case<'_> {
 
 /// The least sum of some of these shards that is no less than what is needed; what is needed itself
 /// when there are too many to say, and their sum when that is not enough.
-fn least_sum(shards: &mut Vec<u64>, need: u64) -> u64 {
+fn least_sum(shards: &mut [u64], need: u64) -> u64 {
     if shards.len() > SHARDS {
         return need;
     }

@@ -75,7 +75,8 @@ fn replace(state: &mut State<'_>, place: u32) -> bool {
     }
     let volume = state.table.at(place).0;
     let taken = state.table.members(volume).contains(&from);
-    if taken || !state.crowding(place, from).is_some_and(|more| more <= 0) {
+    let crowds = |more: i32| more > 0;
+    if taken || state.crowding(place, from).is_none_or(crowds) {
         return false;
     }
     let (used, goal) = (&state.used, state.goal);
