@@ -161,7 +161,7 @@ impl MemoryGroups {
             learners: Vec::new(),
             usage: Usage::default(),
             epoch,
-            young: false,
+            votes: true,
         };
         let partitions = view.partitions.values().map(|p| status(p.id, p.epoch));
         Ok([status(PartitionId::ROOT, Epoch::FIRST)]

@@ -243,6 +243,6 @@ pub struct GroupStatus {
     pub usage: Usage,
     /// The epoch of its range; [`Epoch::FIRST`] for the root group.
     pub epoch: Epoch,
-    /// Whether the replica was made empty, and has not caught up since: it does not vote.
-    pub young: bool,
+    /// Whether the replica would vote: it has caught up since it was made, and waits out no lease.
+    pub votes: bool,
 }

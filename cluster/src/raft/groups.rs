@@ -318,7 +318,7 @@ impl Group {
     /// # Errors
     /// When the replica has stopped.
     pub(crate) async fn begin(&self, address: &str) -> Result<()> {
-        if self.log.reached().last.is_none() {
+        if self.log.reached().last.is_none() && !self.log.has_voted() {
             // What it begins it has not forgotten.
             let grown = self.grow();
             grown.map_err(|error| MetadataError::Unavailable(error.to_string()))?;
@@ -341,6 +341,35 @@ impl Group {
         self.young.grow();
         self.raft.runtime_config().elect(true);
         Ok(())
+    }
+
+    /// As [`Group::append`], of a heartbeat: it names the last entry that this replica has acked to
+    /// its leader.
+    ///
+    /// # Errors
+    /// When the replica has stopped.
+    pub(crate) async fn beat(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> std::result::Result<AppendEntriesResponse<TypeConfig>, RaftError<TypeConfig>> {
+        let grown = !self.is_young();
+        let answer = self.append(request).await?;
+        if grown && matches!(answer, AppendEntriesResponse::Conflict) {
+            self.lose();
+        }
+        Ok(answer)
+    }
+
+    /// A leader's heartbeat names what this replica has acked: that is gone. It is as one that was
+    /// made empty from now on.
+    fn lose(&self) {
+        tracing::error!(group = %self.id, "a replica lacks entries that it has acked: its device \
+            lost them; it does not vote before it was given them again");
+        self.young.lose();
+        self.raft.runtime_config().elect(false);
+        if let Err(error) = self.rows.set_young(self.id, true) {
+            tracing::error!(group = %self.id, %error, "that cannot be written down");
+        }
     }
 
     /// Takes entries, or the heartbeat, of a leader.

@@ -148,7 +148,7 @@ impl GrpcService for Door {
         let answers = beats.into_iter().map(async |(group, beat)| {
             let answer = async {
                 let replica = self.service.replica_for(group).await.ok()?;
-                replica.append(beat).await.ok()
+                replica.beat(beat).await.ok()
             };
             tokio::time::timeout(limit, answer).await.ok().flatten()
         });

@@ -152,16 +152,16 @@ impl Keeper {
             return;
         }
         let led = self.leads.keys().copied().collect();
-        let Some((group, to)) = super::leaders::next(view, service.0.replica, &led) else {
-            return;
-        };
-        let lead = self.leads.get(&group);
-        let settled = lead.is_some_and(|lead| now.saturating_sub(lead.since) >= pause * 3);
-        let Ok(group) = service.group(group) else {
-            return;
-        };
-        if settled && service.give_away(&group, to).await {
-            self.gave_away = now;
+        for (group, to) in super::leaders::next(view, service.0.replica, &led) {
+            let lead = self.leads.get(&group);
+            let settled = lead.is_some_and(|lead| now.saturating_sub(lead.since) >= pause * 3);
+            let Ok(group) = service.group(group) else {
+                continue;
+            };
+            if settled && service.give_away(&group, to).await {
+                self.gave_away = now;
+                return;
+            }
         }
     }
 

@@ -53,12 +53,13 @@ fn wished(view: &RootView) -> BTreeMap<PartitionId, EnclosureId> {
     wished
 }
 
-/// The group that a process gives away next, and to whom; `led` are those that it leads.
+/// The groups of which a process gives the first away that it can, and to whom; `led` are those that
+/// it leads.
 pub(super) fn next(
     view: &RootView,
     own: EnclosureId,
     led: &BTreeSet<PartitionId>,
-) -> Option<(PartitionId, EnclosureId)> {
+) -> Vec<(PartitionId, EnclosureId)> {
     let wished = wished(view);
     let hosts = view.groups().flat_map(|group| view.replicas_of(group));
     let hosts: BTreeSet<&EnclosureId> = hosts.filter(|id| may_lead(view, **id)).collect();
@@ -67,20 +68,22 @@ pub(super) fn next(
         false => 0,
     };
     if led.len() <= share {
-        return None;
+        return Vec::new();
     }
     // A change of replicas may be about to take the leader along.
     let calm = |group: &&PartitionId| !view.replicas.changes.contains_key(*group);
-    led.iter().filter(calm).find_map(|group| {
+    let given = led.iter().filter(calm).filter_map(|group| {
         let to = wished.get(group).copied().filter(|to| *to != own)?;
         Some((*group, to))
-    })
+    });
+    given.collect()
 }
 
 impl MetadataService {
-    /// Has another replica lead a group, if that has all but the last entries, and answers: the group
-    /// has no leader for as long as the rest of the log takes to get there, and an election. Whether
-    /// that was begun.
+    /// Has another replica lead a group, if that has all but the last entries, and would vote: the
+    /// group has no leader for as long as the rest of the log takes to get there, and an election.
+    /// One that would not stand is not asked: a leader that gives its group away does nothing more
+    /// for it. Whether that was begun.
     pub(super) async fn give_away(&self, group: &Group, to: EnclosureId) -> bool {
         let state = group.metrics();
         let (to, last) = (u64::from(to.get()), state.last_log_index.unwrap_or(0));
@@ -93,7 +96,9 @@ impl MetadataService {
         let heard = heard.and_then(|all| all.get(&to).copied().flatten());
         let silence_max = self.0.settings.raft.election_min;
         let answers = heard.is_some_and(|heard| heard.elapsed() < silence_max);
-        if !calm || !answers || behind > LEADS_BEHIND {
+        let limit = self.0.settings.raft.heartbeat * 2;
+        if !calm || !answers || behind > LEADS_BEHIND || !self.would_vote(group.id, to, limit).await
+        {
             return false;
         }
         tracing::info!(group = %group.id, to, "another replica is to lead");
@@ -185,7 +190,9 @@ mod tests {
         };
         let ids: Vec<EnclosureId> = view.topology.enclosures.keys().copied().collect();
         for _ in 0..1000 {
-            let next = ids.iter().find_map(|id| next(view, *id, &own(&led, *id)));
+            let next = ids
+                .iter()
+                .find_map(|id| next(view, *id, &own(&led, *id)).first().copied());
             let Some((group, to)) = next else {
                 return ids.iter().map(|id| own(&led, *id).len()).collect();
             };
@@ -214,7 +221,7 @@ mod tests {
         let view = view(3, &vec![vec![1, 2, 3]; 3]);
         let led = [3, 1, 2].map(EnclosureId::new);
         for (group, leader) in view.groups().zip(led) {
-            assert_eq!(next(&view, leader, &BTreeSet::from([group])), None);
+            assert_eq!(next(&view, leader, &BTreeSet::from([group])), []);
         }
     }
 

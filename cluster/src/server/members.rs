@@ -185,7 +185,7 @@ impl MetadataService {
         }
         match next {
             Step::Done => self.report(group, &view, &wanted).await,
-            Step::Vote(voters) if !self.are_grown(group, &voters, &members).await => Ok(()),
+            Step::Vote(voters) if !self.could_elect(group, &voters, &members).await => Ok(()),
             next => self.act(group, next).await,
         }
     }
@@ -210,24 +210,31 @@ impl MetadataService {
         Ok(last <= change)
     }
 
-    /// Whether those that are new among the voters would vote: a replica that was made empty does not
-    /// before it has found out that it has caught up, and too many of those could elect nobody.
-    async fn are_grown(&self, group: &Group, voters: &BTreeSet<u64>, members: &Members) -> bool {
+    /// Whether a group of these voters could elect a leader: all new ones would vote, and most of all.
+    /// A replica that was made empty does not before it has found out that it has caught up, and one
+    /// that is gone never will.
+    async fn could_elect(&self, group: &Group, voters: &BTreeSet<u64>, members: &Members) -> bool {
+        let own = u64::from(self.0.replica.get());
         let limit = self.0.settings.raft.rpc;
-        for id in voters.difference(&members.voters) {
-            let Ok(enclosure) = u32::try_from(*id).map(EnclosureId::new) else {
-                return false;
-            };
-            let asked = call_replica(&self.0.peers, enclosure, &Call::Groups, limit).await;
-            let Ok(Answer::Groups(statuses)) = asked else {
-                return false;
-            };
-            let mut there = statuses.iter();
-            if !there.any(|status| status.group == group.id && !status.young) {
-                return false;
-            }
+        let others = voters.iter().filter(|id| **id != own);
+        let asked = others.map(async |id| (*id, self.would_vote(group.id, *id, limit).await));
+        let answers = futures::future::join_all(asked).await;
+        let new = |id: &u64| !members.voters.contains(id);
+        let all_new = answers.iter().all(|(id, votes)| *votes || !new(id));
+        let votes = answers.iter().filter(|(_, votes)| *votes).count();
+        let votes = votes + usize::from(voters.contains(&own));
+        all_new && votes * 2 > voters.len()
+    }
+
+    /// Whether a replica answers that it would vote in a group.
+    pub(super) async fn would_vote(&self, group: PartitionId, id: u64, limit: Duration) -> bool {
+        let Ok(enclosure) = u32::try_from(id).map(EnclosureId::new) else {
+            return false;
+        };
+        match call_replica(&self.0.peers, enclosure, &Call::Groups, limit).await {
+            Ok(Answer::Groups(all)) => all.iter().any(|one| one.group == group && one.votes),
+            _ => false,
         }
-        true
     }
 
     async fn act(&self, group: &Group, step: Step) -> Result<()> {

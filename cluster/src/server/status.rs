@@ -52,7 +52,7 @@ impl MetadataService {
                 .collect(),
             usage: self.usage_of(group),
             epoch,
-            young: group.is_young(),
+            votes: self.0.groups.may_vote(group),
         }
     }
 

@@ -43,7 +43,7 @@ fn group_status(group: u32, replica: u32) -> GroupStatus {
         learners: Vec::new(),
         usage: Default::default(),
         epoch: Epoch::FIRST,
-        young: false,
+        votes: true,
     }
 }
 
