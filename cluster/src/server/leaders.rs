@@ -96,7 +96,7 @@ impl MetadataService {
         let heard = heard.and_then(|all| all.get(&to).copied().flatten());
         let silence_max = self.0.settings.raft.election_min;
         let answers = heard.is_some_and(|heard| heard.elapsed() < silence_max);
-        let limit = self.0.settings.raft.heartbeat * 2;
+        let limit = self.0.settings.raft.rpc;
         if !calm || !answers || behind > LEADS_BEHIND || !self.would_vote(group.id, to, limit).await
         {
             return false;

@@ -220,55 +220,6 @@ async fn a_process_that_stops_in_order_has_others_lead_at_once() {
     cluster.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_lost_its_folder_elects_nobody_that_lacks_what_it_acked() {
-    let mut cluster = Cluster::start_tuned(3, |settings| {
-        tune(settings);
-        // So long a replica that was made empty stays young after it first heard a leader.
-        settings.raft.heartbeat = Duration::from_millis(500);
-        settings.raft.election_min = Duration::from_millis(1000);
-        settings.raft.election_max = Duration::from_millis(1500);
-    })
-    .await;
-    for id in 1..=3 {
-        cluster.enter(id).await;
-    }
-    let client = cluster.client();
-    let bucket = super::harness::bucket(&*client, "bucket").await;
-    let leader = cluster.leader(FIRST).await;
-    let others: Vec<u32> = (1..=3).filter(|id| *id != leader).collect();
-    let (lost, lags) = (others[0], others[1]);
-    cluster.kill(lags).await;
-    for number in 1..=20u128 {
-        let bytes = bytes::Bytes::from_static(b"acked");
-        let outcome = put(&*client, bucket, "key", number, bytes).await;
-        assert!(outcome.unwrap().is_ok());
-    }
-    cluster.kill(lost).await;
-    cluster.wipe(lost);
-    cluster.revive(lost).await;
-    // It hears its leader, and has no time to catch up.
-    let held = async || cluster.service(lost).groups().get(FIRST);
-    until("it is not made again", async || held().await.is_some()).await;
-    assert!(held().await.unwrap().is_young());
-    cluster.kill(leader).await;
-    cluster.revive(lags).await;
-    let end = tokio::time::Instant::now() + Duration::from_secs(6);
-    while tokio::time::Instant::now() < end {
-        for (id, service) in cluster.services() {
-            let group = service.groups().get(FIRST);
-            let leads = group.is_some_and(|group| group.leads());
-            assert!(!leads, "{id} leads, and lacks what was acked");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    cluster.revive(leader).await;
-    cluster.leader(FIRST).await;
-    let found = super::harness::get(&*client, bucket, "key").await;
-    assert_eq!(found, Some(bytes::Bytes::from_static(b"acked")));
-    cluster.stop().await;
-}
-
 fn beat(id: u32) -> Heartbeat {
     Heartbeat {
         cluster: ClusterId::new(7),
