@@ -89,8 +89,8 @@ pub struct KeeperSettings {
     pub drive_out: Duration,
     /// The least time between two plans of moves, unless drives come or go.
     pub plans: Duration,
-    /// The least time between two plans that only make drives evenly full, unless drives come or go:
-    /// what is written meanwhile goes to the emptiest anyhow, and may make up for it.
+    /// The least time between two plans that only make drives evenly full, unless drives come or
+    /// go: what is written meanwhile goes to the emptiest anyhow, and may make up for it.
     pub evenings: Duration,
     /// Moves that are under way at once, in all, and on one drive.
     pub moves_at_once: u32,

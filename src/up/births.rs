@@ -105,8 +105,8 @@ impl Ground {
     }
 
     /// The share that each drive has of the file system that holds them all: the one that it had at
-    /// the cluster's birth. Were it another at each start, drives would seem to shrink whenever others
-    /// come, and shards be moved for it.
+    /// the cluster's birth. Were it another at each start, drives would seem to shrink whenever
+    /// others come, and shards be moved for it.
     fn capacity(&self) -> Option<ByteSize> {
         if let Some(bytes) = self.description.drive_bytes {
             return Some(ByteSize::bytes(bytes));

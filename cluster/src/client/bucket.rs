@@ -177,9 +177,9 @@ impl<T: Transport> Client<T> {
         self.tell_all(bucket, &command, effort).await
     }
 
-    /// Has all partitions of a bucket apply a command that brings it to a revision; whether none had
-    /// a newer one. Again, when they are others or have other ranges by then: one that was split
-    /// before it was told has a child that was not (PROTOCOLS 5).
+    /// Has all partitions of a bucket apply a command that brings it to a revision; whether none
+    /// had a newer one. Again, when they are others or have other ranges by then: one that was
+    /// split before it was told has a child that was not (PROTOCOLS 5).
     async fn tell_all(
         &self,
         bucket: &Bucket,

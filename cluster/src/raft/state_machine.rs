@@ -80,7 +80,8 @@ impl GroupState {
         })))
     }
 
-    /// Keeps the rows from being replaced or removed while it is held. Never waits: tasks call this.
+    /// Keeps the rows from being replaced or removed while it is held. Never waits: tasks call
+    /// this.
     ///
     /// # Errors
     /// When they were removed, or are just being replaced or removed, which may take long.

@@ -2,9 +2,9 @@
 //!
 //! A replica that has lost its folder comes back as a member that has forgotten what it acked: with
 //! its vote, one that lacks the same could lead, and what was acked would be gone. Nothing tells it
-//! from one that is new. So neither votes nor stands before it holds what its leader knew it to hold
-//! when it was made, and an entry of the leader's own term; a mark that is as durable as its first
-//! rows says so after a restart.
+//! from one that is new. So neither votes nor stands before it holds what its leader knew it to
+//! hold when it was made, and an entry of the leader's own term; a mark that is as durable as its
+//! first rows says so after a restart.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -85,8 +85,8 @@ impl MetadataService {
     }
 
     /// The replica that a candidate asks for its vote, or that is to stand. One that waits out the
-    /// lease that it may have granted before a restart answers nobody, and neither does one that was
-    /// made empty and has not caught up: it may have lost what it acked.
+    /// lease that it may have granted before a restart answers nobody, and neither does one that
+    /// was made empty and has not caught up: it may have lost what it acked.
     pub(super) fn voter(&self, group: PartitionId) -> Result<Arc<Group>, Status> {
         let held = self.groups().get(group);
         let held = held.ok_or_else(|| Status::unavailable(format!("group {group} is not here")))?;

@@ -295,7 +295,8 @@ impl Keeper {
     }
 
     /// Enclosures that replicas have yet to leave: their shards are moved away after that
-    /// (PROTOCOLS 1), unless it takes too long. What is lost is rebuilt at once, whatever replicas do.
+    /// (PROTOCOLS 1), unless it takes too long. What is lost is rebuilt at once, whatever replicas
+    /// do.
     fn replicas_leave(
         &mut self,
         service: &MetadataService,

@@ -1,9 +1,10 @@
 //! Which replica leads which group: no process is to lead more than its share.
 //!
-//! Elections make whoever is first a leader, so after some failures one process may lead all groups.
-//! Every process works out the same wish from the root state ([`wished`]), and gives a group away
-//! when it leads more than its share, or when its enclosure is to be left alone. One that leads no
-//! more than its share changes nothing, however the wish changes: so a failure moves few leaders.
+//! Elections make whoever is first a leader, so after some failures one process may lead all
+//! groups. Every process works out the same wish from the root state ([`wished`]), and gives a
+//! group away when it leads more than its share, or when its enclosure is to be left alone. One
+//! that leads no more than its share changes nothing, however the wish changes: so a failure moves
+//! few leaders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +20,8 @@ use crate::raft::groups::Group;
 /// A replica that lacks more entries than this is not made a leader: nothing is written meanwhile.
 const LEADS_BEHIND: u64 = 200;
 
-/// The longest that a process which stops waits for others to lead its groups, and how often it looks.
+/// The longest that a process which stops waits for others to lead its groups, and how often it
+/// looks.
 const RESIGN_MAX: Duration = Duration::from_secs(1);
 const RESIGN_LOOK: Duration = Duration::from_millis(10);
 
@@ -53,8 +55,8 @@ fn wished(view: &RootView) -> BTreeMap<PartitionId, EnclosureId> {
     wished
 }
 
-/// The groups of which a process gives the first away that it can, and to whom; `led` are those that
-/// it leads.
+/// The groups of which a process gives the first away that it can, and to whom; `led` are those
+/// that it leads.
 pub(super) fn next(
     view: &RootView,
     own: EnclosureId,

@@ -210,9 +210,9 @@ impl MetadataService {
         Ok(last <= change)
     }
 
-    /// Whether a group of these voters could elect a leader: all new ones would vote, and most of all.
-    /// A replica that was made empty does not before it has found out that it has caught up, and one
-    /// that is gone never will.
+    /// Whether a group of these voters could elect a leader: all new ones would vote, and most of
+    /// all. A replica that was made empty does not before it has found out that it has caught up,
+    /// and one that is gone never will.
     async fn could_elect(&self, group: &Group, voters: &BTreeSet<u64>, members: &Members) -> bool {
         let own = u64::from(self.0.replica.get());
         let limit = self.0.settings.raft.rpc;

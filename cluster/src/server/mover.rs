@@ -4,8 +4,8 @@
 //! leader's loop, and is then begun piece by piece: so many moves at once a drive, and in all. When
 //! what it was made for changes (a drive is given up, added or to be emptied), the rest of it is
 //! thrown away. When drives are only away, or back, it goes on with what can be moved, and the next
-//! plan does not wait for its end. Nothing of this is durable: intents are, and another leader plans
-//! again.
+//! plan does not wait for its end. Nothing of this is durable: intents are, and another leader
+//! plans again.
 
 mod basis;
 mod survey;
@@ -174,8 +174,8 @@ impl MoveKeeper {
         since >= pause * pauses
     }
 
-    /// Ends a plan of which nothing is left. Its shards may have become smaller until they were moved,
-    /// or moves been refused: then bytes seem to be left for ever.
+    /// Ends a plan of which nothing is left. Its shards may have become smaller until they were
+    /// moved, or moves been refused: then bytes seem to be left for ever.
     fn finish(&self, scene: &Scene<'_>) -> Option<RootCommand> {
         let moves = &scene.view.moves;
         let makes = moves.intents.iter().any(|one| one.stage == Stage::Make);

@@ -202,8 +202,8 @@ fn check(rows: &dyn Rows, group: PartitionId, at: &ObjectKey) -> Result<(), Meta
     checked.map_err(|stale| MetadataError::StaleRoute(stale.to_string()))
 }
 
-/// Whether the partition's range touches the bucket at all, and is what the caller knows: else a part
-/// of the bucket would be passed over without a word (PROTOCOLS 5).
+/// Whether the partition's range touches the bucket at all, and is what the caller knows: else a
+/// part of the bucket would be passed over without a word (PROTOCOLS 5).
 fn check_bucket(
     rows: &dyn Rows,
     (group, epoch): (PartitionId, Epoch),

@@ -36,8 +36,8 @@ pub(super) fn plan(view: &RootView) -> Vec<RootCommand> {
     view.groups().filter_map(next).collect()
 }
 
-/// Enclosures that are to be emptied and that replicas have yet to leave: no shard moves before. Not
-/// those that replicas cannot leave, as there is no other place for them.
+/// Enclosures that are to be emptied and that replicas have yet to leave: no shard moves before.
+/// Not those that replicas cannot leave, as there is no other place for them.
 pub(super) fn left(view: &RootView) -> BTreeSet<EnclosureId> {
     let leaving = leaving(view);
     let planned = plan(view);
@@ -75,8 +75,8 @@ fn wish(view: &RootView, group: PartitionId) -> Wish {
     }
 }
 
-/// Whether a change can come to its end: nothing of it is to be emptied or is given up, and what is to
-/// get a replica is up.
+/// Whether a change can come to its end: nothing of it is to be emptied or is given up, and what is
+/// to get a replica is up.
 fn is_sound(view: &RootView, change: &ReplicaChange) -> bool {
     let leaving = leaving(view);
     change.to.iter().all(|id| {

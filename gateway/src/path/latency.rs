@@ -34,8 +34,8 @@ impl Latency {
         late.max(settings.hedge_min).min(settings.hedge_max)
     }
 
-    /// After which time an append is late (PROTOCOLS 14). One that was is taken in with the time that
-    /// it was given: where all are slow, none is given up before long.
+    /// After which time an append is late (PROTOCOLS 14). One that was is taken in with the time
+    /// that it was given: where all are slow, none is given up before long.
     pub(super) fn append_late_after(&self, settings: &PathSettings) -> Duration {
         let average = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let late = average.map_or(settings.append_deadline_min, |a| {

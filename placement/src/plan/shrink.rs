@@ -1,9 +1,9 @@
 //! Where shards differ in size, smaller ones may do.
 //!
-//! Ways are looked for by the number of moves ([`super::finish`]), which is all there is to it where
-//! all shards are of one size. Here each shard that moves off a drive that it need not leave stays
-//! after all, if no drive is out of its bounds then, or if others can move in its place that are
-//! smaller together.
+//! Ways are looked for by the number of moves ([`super::finish`]), which is all there is to it
+//! where all shards are of one size. Here each shard that moves off a drive that it need not leave
+//! stays after all, if no drive is out of its bounds then, or if others can move in its place that
+//! are smaller together.
 
 use super::sites::{Role, VACANT};
 use super::state::{Rule, State};

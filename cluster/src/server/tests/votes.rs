@@ -1,5 +1,5 @@
-//! Who votes, and what is cleared: replicas that come back with less than they acked, or with an old
-//! view of the root state (PROTOCOLS 1).
+//! Who votes, and what is cleared: replicas that come back with less than they acked, or with an
+//! old view of the root state (PROTOCOLS 1).
 
 use std::sync::Arc;
 use std::time::Duration;

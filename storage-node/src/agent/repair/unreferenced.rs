@@ -2,8 +2,8 @@
 //! its writer died.
 //!
 //! What enough others hold is rebuilt as if it were referenced. What a member that knows all that
-//! it was given was never given was not acked (PROTOCOLS 11), and once the volume is sealed never will
-//! be: nothing of it is missing. The rest stays in the ledger.
+//! it was given was never given was not acked (PROTOCOLS 11), and once the volume is sealed never
+//! will be: nothing of it is missing. The rest stays in the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -117,7 +117,8 @@ async fn a_shard_in_which_no_committed_blob_stores_anything_is_not_missed() {
         ward.append(member, shape, &[fragment]).await;
     }
     ward.restart(1).await;
-    // Many looks later nothing is entered, and a log that is lost still can be repaired by the rest.
+    // Many looks later nothing is entered, and a log that is lost still can be repaired by the
+    // rest.
     let revision = async || {
         let view = ward.metadata.watch(0, Duration::ZERO).await.unwrap();
         (view.revision, view.ledger_rows)
